@@ -1,0 +1,39 @@
+# make pretrain   install, then train a 3D generator and look at its meshes (CPU, minutes)
+# make test       install, then run the tests
+# make install    the set-up alone, into .venv
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PACKAGES := $(wildcard packages/*/pyproject.toml)
+ARGS ?=
+
+.PHONY: install pretrain test test-slow test-alone lint clean
+
+install: $(INSTALLED)
+
+# Done again only when what is to be installed has changed.
+$(INSTALLED): requirements.txt constraints.txt $(PACKAGES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+pretrain: install
+	$(BIN)/python examples/pretrain.py $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: install
+	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+# Each package alone, with its declared dependencies only, in an environment of its own.
+test-alone: install
+	$(BIN)/python -m pytest tests/test_packages_alone.py -m slow $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The step engine: what happens in one optimizer step. No Lightning inside."""

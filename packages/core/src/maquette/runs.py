@@ -1,0 +1,186 @@
+"""A run's folder: what is in it, who may write to it, and how a trained model comes back out of it.
+
+    config.yaml        the resolved configuration, facts of the dataset included
+    environment.json   seeds, package and plugin versions, machine, command line
+    checkpoints/       see maquette.checkpoint
+    logs/              one folder a logger
+    result.json        written last: the run is finished
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from maquette import plugins
+from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
+from maquette.durable import write_json, write_text
+from maquette.environment import describe_environment
+from maquette.errors import MaquetteError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run and the reading and writing of its small files."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """Where the loggers write."""
+        return self.path / "logs"
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def result_file(self) -> Path:
+        """Present when the run is finished."""
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended by itself."""
+        return self.result_file.is_file()
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the configuration with all interpolations resolved that can be."""
+        write_text(self.config_file, OmegaConf.to_yaml(config))
+
+    def write_environment(self, seed: int) -> None:
+        """Write seeds, versions, machine and command line."""
+        write_json(self.path / "environment.json", describe_environment(seed))
+
+    def read_config(self) -> DictConfig:
+        """The configuration the run was started with.
+
+        Raises:
+            MaquetteError: this is not a run's folder.
+        """
+        if not self.config_file.is_file():
+            raise MaquetteError(f"'{self.path}' is not a run: it has no config.yaml; give the folder of a training run")
+        return load(RunConfig, read_yaml(self.config_file))
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder against a second writer.
+
+        Raises:
+            MaquetteError: another process trains into it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise MaquetteError(f"another process is writing to '{self.path}'; stop it or choose another folder") from None
+            yield
+
+    def metrics(self) -> dict[str, list[tuple[int, float]]]:
+        """All curves that the CSV logger wrote: name -> (step, value). Later sessions win where steps repeat."""
+        curves: dict[str, dict[int, float]] = {}
+        files = self.logs.glob("csv/version_*/metrics.csv")
+        for file in sorted(files, key=lambda f: int(f.parent.name.removeprefix("version_"))):
+            with file.open(newline="") as text:
+                for row in csv.DictReader(text):
+                    for name, value in row.items():
+                        if name != "step" and value:
+                            curves.setdefault(name, {})[int(row["step"])] = float(value)
+        return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model and what it was trained as."""
+
+    folder: Path
+    config: DictConfig
+    facts: dict[str, Any]
+    model: nn.Module
+    step: int
+
+
+def load_run(folder: str | Path) -> Run:
+    """Rebuild a run's model from its configuration and load its averaged weights, in eval mode.
+
+    Raises:
+        MaquetteError: not a run, no whole checkpoint, or weights that do not fit the model.
+    """
+    from maquette import checkpoint
+
+    run = RunFolder(Path(folder))
+    config = run.read_config()
+    plugins.load_files(config.plugins)
+    found, _ = checkpoint.read_newest(run.checkpoints, only=("model", "average"))
+    model = build_model(config)
+    load_weights(model, found.parts.get("average", found.parts["model"]), str(found.path))
+    facts = cast(dict[str, Any], OmegaConf.to_container(config.facts))
+    return Run(run.path, config, facts, model.eval(), int(found.state["step"]))
+
+
+def build_model(config: DictConfig) -> nn.Module:
+    """Build a run's ``model`` block, the dataset's facts being known."""
+    set_facts(cast(dict[str, Any], OmegaConf.to_container(config.facts)))
+    return cast("nn.Module", plugins.build("architectures", resolve_block(config, "model")))
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
+    """Load weights strictly.
+
+    Raises:
+        MaquetteError: names or shapes differ; says how many and the first.
+    """
+    own = model.state_dict()
+    odd = [f"{k} is missing there" for k in own if k not in weights]
+    odd += [f"{k} is unknown here" for k in weights if k not in own]
+    odd += [
+        f"{k} is {list(weights[k].shape)} there and {list(v.shape)} here"
+        for k, v in own.items()
+        if k in weights and weights[k].shape != v.shape
+    ]
+    if odd:
+        kind = type(model).__name__
+        raise MaquetteError(f"'{source}' holds weights of another architecture than {kind}: {len(odd)} differ, e.g. {odd[0]}")
+    model.load_state_dict(dict(weights))
+
+
+def relative_run(reference: str | Path, owner: Path) -> Path:
+    """The folder of a run that another run's config names, also when both were moved together.
+
+    Raises:
+        MaquetteError: neither the named folder nor a sibling of ``owner`` of that name is a run.
+    """
+    named = Path(reference)
+    for candidate in (owner.parent / named.name, named):
+        if RunFolder(candidate).config_file.is_file():
+            return candidate
+    raise MaquetteError(f"run '{named}', which '{owner}' builds on, is not there; move both folders together")
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a finished run's ``result.json`` says."""
+    return cast(dict[str, Any], json.loads(RunFolder(folder).result_file.read_text()))
+
+
+def is_main_process() -> bool:
+    """True on the one process that writes files."""
+    return int(os.environ.get("RANK", "0")) == 0
