@@ -1,4 +1,4 @@
-"""A dataset, an architecture and an objective small enough to train in a blink; a loose-file plugin as a user's would be."""
+"""A dataset, an architecture and an objective that train in a blink; a loose-file plugin as a user's would be."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ class ToyModelConfig:
 
     width: int = 4
     hidden: int = 3
+    dropout: float = 0.1
 
 
 class ToyModel(nn.Module):
@@ -67,8 +68,9 @@ class ToyModel(nn.Module):
 
     def __init__(self, config: ToyModelConfig) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(config.width, config.hidden), nn.Dropout(0.1),
-                                    nn.Linear(config.hidden, config.width))
+        self.layers = nn.Sequential(
+            nn.Linear(config.width, config.hidden), nn.Dropout(config.dropout), nn.Linear(config.hidden, config.width)
+        )
 
     def blocks(self) -> list[nn.Module]:
         return list(self.layers)

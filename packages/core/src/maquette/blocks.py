@@ -33,7 +33,20 @@ def merge(config: type[T], *sources: Any, where: str) -> DictConfig:
     except ConfigKeyError as error:
         raise _unknown_key(config, error, where) from None
     except OmegaConfBaseException as error:
+        for section in fields(config):  # type: ignore[arg-type]
+            if any(not isinstance(_get(source, section.name), Mapping | None) for source in sources) and _is_section(
+                config, section.name
+            ):
+                raise MaquetteError(f"{where}: '{section.name}' holds keys, e.g. {section.name}.key=value") from None
         raise MaquetteError(f"{where}: {_first_line(error)}") from None
+
+
+def _get(source: Any, key: str) -> Any:
+    return source[key] if isinstance(source, Mapping | DictConfig) and key in source else None
+
+
+def _is_section(config: type[Any], key: str) -> bool:
+    return isinstance(OmegaConf.structured(config)._get_node(key), DictConfig)
 
 
 def instantiate(config: type[T], values: Mapping[str, Any], *, where: str) -> T:

@@ -17,7 +17,11 @@ def register_strategies(register: Register) -> None:
 def register_commands(register: Register) -> None:
     """Training and looking around."""
     register("train", "Train a run: maquette train CONFIG.yaml [key=value ...]", "maquette.cli.training:train")
-    register("finetune", "Start from a run's weights: maquette finetune RUN [key=value ...]", "maquette.cli.training:finetune")
+    register(
+        "finetune",
+        "Start from a run's weights: maquette finetune RUN [key=value ...]",
+        "maquette.cli.training:finetune",
+    )
     register("plugins", "List the plugins and what they provide", "maquette.cli.looking:plugins")
     register("show", "Explain one registered thing: maquette show KIND NAME", "maquette.cli.looking:show")
     register("new", "Write the skeleton of a plugin package: maquette new NAME", "maquette.cli.scaffold:new")

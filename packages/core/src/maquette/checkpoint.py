@@ -33,7 +33,9 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int) -> Path:
+def save(
+    folder: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+) -> Path:
     """Write ``folder/step_<step>`` and purge all but the ``keep`` newest."""
     path = folder / f"step_{step:08d}"
     if path.exists():

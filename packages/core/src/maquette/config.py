@@ -1,7 +1,7 @@
 """What a run is: the strict skeleton, and how it is read from defaults, a YAML file and ``key=value`` words.
 
-Core checks the skeleton. Blocks (``model: {name: dit, width: 256}``) stay open here: each is checked against its plugin's
-own dataclass when it is built. Strings never name code; only registered names are built.
+Core checks the skeleton. Blocks (``model: {name: dit, width: 256}``) stay open here: each is checked against its
+plugin's own dataclass when it is built. Strings never name code; only registered names are built.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class OptimizerConfig:
         _one_of("optimizer.name", self.name, OPTIMIZERS)
         _one_of("optimizer.schedule", self.schedule, SCHEDULES)
         _at_least("optimizer.learning_rate", self.learning_rate, 0.0)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):  # noqa: PLR2004
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"'optimizer.betas' is {self.betas}; it must be two numbers in [0, 1)")
 
 
@@ -99,6 +99,8 @@ class RunConfig:
     strategy: dict[str, Any] = field(default_factory=lambda: {"name": "single"})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    pipeline: dict[str, Any] | None = None
+    """What makes assets of the trained run, for a generator: used by ``maquette sample`` and by serving."""
     loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
     resume: str | None = None
     """A run folder to continue, bit for bit."""

@@ -20,8 +20,10 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "plugins": {s.name: {"source": s.source, "version": s.version, "error": s.error}
-                    for s in plugins.manager().statuses.values()},
+        "plugins": {
+            s.name: {"source": s.source, "version": s.version, "error": s.error}
+            for s in plugins.manager().statuses.values()
+        },
         "machine": _machine(),
     }
 

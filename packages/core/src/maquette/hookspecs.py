@@ -1,8 +1,8 @@
 """The whole extension surface of maquette, on one screen.
 
 Every hook has one shape. A plugin module implements it and calls ``register(name, Config, build)``: ``Config`` is a
-dataclass, ``build(config)`` gives the object. Either may be a ``"module:attribute"`` string, which is imported only when
-the name is used; that keeps ``maquette plugins`` free of torch.
+dataclass, ``build(config)`` gives the object. Either may be a ``"module:attribute"`` string, which is imported only
+when the name is used; that keeps ``maquette plugins`` free of torch.
 """
 
 from __future__ import annotations

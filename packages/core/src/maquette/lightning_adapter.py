@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maquette.engine.step_engine import StepEngine
 from maquette.progress import Progress
+from maquette.stopping import StopRequest
 
 
 class EngineModule(pl.LightningModule):
@@ -98,7 +99,9 @@ class LogMetrics(pl.Callback):
         """Start the clocks."""
         self._mark = self._fetch_began = time.perf_counter()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """The batch is here."""
         self._waited += time.perf_counter() - self._fetch_began
 
@@ -159,15 +162,20 @@ class ShowProgress(pl.Callback):
 class SaveCheckpoints(pl.Callback):
     """Saves every so many steps, at the end, and when asked to stop; then stops."""
 
-    def __init__(self, save: Callable[[], None], every: int, stop_requested: Callable[[], bool]) -> None:
-        self.save, self.every, self.stop_requested = save, every, stop_requested
+    def __init__(self, save: Callable[[], None], every: int, request: StopRequest) -> None:
+        self.save, self.every, self.request = save, every, request
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The Trainer has set its own signal handlers by now; take the signals back."""
+        if not self.request.requested:
+            self.request.listen()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Only between optimizer steps, where the state is whole."""
         engine = cast(EngineModule, pl_module).engine
         if engine.micro_step % engine.train.accumulate:
             return
-        stop = engine.parallelism.any(self.stop_requested())
+        stop = engine.parallelism.any(self.request.requested)
         if stop or engine.step % self.every == 0 or engine.step == engine.train.steps:
             self.save()
         if stop:

@@ -11,8 +11,13 @@ from lightning.pytorch.loggers import Logger
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import RunFolder
 
-LOGGERS = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger",
-           "comet": "CometLogger"}
+LOGGERS = {
+    "csv": "CSVLogger",
+    "tensorboard": "TensorBoardLogger",
+    "wandb": "WandbLogger",
+    "mlflow": "MLFlowLogger",
+    "comet": "CometLogger",
+}
 
 
 def build_loggers(names: Sequence[str], run: RunFolder) -> list[Logger]:
@@ -30,6 +35,8 @@ def _build(name: str, run: RunFolder) -> Logger:
     options: dict[str, Any] = {"save_dir": str(run.logs)}
     if name in ("csv", "tensorboard"):
         options["name"] = name
+        if name == "csv":
+            options["flush_logs_every_n_steps"] = 1  # else a crash loses up to a thousand steps of curves
     else:
         options["name" if name == "wandb" else "experiment_name"] = run.path.name
     try:

@@ -78,8 +78,8 @@ class DataParallelConfig:
 class DataParallel(Parallelism):
     """Data parallelism: every process holds the whole model and sees its slice of each batch.
 
-    Launch with ``torchrun --nproc-per-node N -m maquette.cli train ...``. Gradients are averaged once an optimizer step, so
-    that accumulation costs no extra collectives.
+    Launch with ``torchrun --nproc-per-node N -m maquette.cli train ...``. Gradients are averaged once an optimizer
+    step, so that accumulation costs no extra collectives.
     """
 
     def __init__(self, config: DataParallelConfig) -> None:
@@ -90,7 +90,9 @@ class DataParallel(Parallelism):
     def start(self) -> None:
         """Join the process group that the launcher's environment describes."""
         if "RANK" not in os.environ:
-            raise MaquetteError("strategy 'ddp' needs a launcher: torchrun --nproc-per-node N -m maquette.cli train ...")
+            raise MaquetteError(
+                "strategy 'ddp' needs a launcher: torchrun --nproc-per-node N -m maquette.cli train ..."
+            )
         if not distributed.is_initialized():
             auto = "nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(auto if self.config.backend == "auto" else self.config.backend)
@@ -121,7 +123,7 @@ class DataParallel(Parallelism):
     def _reduce_bucket(self, gradients: list[Tensor]) -> None:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) / self.world
         distributed.all_reduce(flat)
-        parts = flat.split([gradient.numel() for gradient in gradients])
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
     def average(self, value: Tensor) -> Tensor:

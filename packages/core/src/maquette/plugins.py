@@ -1,7 +1,7 @@
 """Finds plugins, asks them what they provide, and builds it from configuration blocks.
 
-A plugin is a module with hook implementations: an entry point of group ``maquette``, or a loose ``.py`` file. Plugins load
-one at a time; a broken one is recorded with its reason and never stops the others.
+A plugin is a module with hook implementations: an entry point of group ``maquette``, or a loose ``.py`` file. Plugins
+load one at a time; a broken one is recorded with its reason and never stops the others.
 """
 
 from __future__ import annotations

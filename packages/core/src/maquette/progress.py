@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         total: how many there are, where the iterable has no length.
     """
     if total is None:
-        total = len(iterable) if hasattr(iterable, "__len__") else None
+        total = len(iterable) if isinstance(iterable, Sized) else None
     progress = Progress(description, total)
     try:
         for item in iterable:
@@ -80,8 +80,13 @@ class _Bar:
         from rich import progress
         from rich.console import Console
 
-        columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-                   progress.TimeRemainingColumn(), progress.TextColumn("{task.fields[note]}")]
+        columns = [
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+        ]
         self._progress = progress.Progress(*columns, console=Console(stderr=True))
         self._task = self._progress.add_task(description, total=total, note="")
         self._progress.start()

@@ -75,7 +75,9 @@ class Registry:
             raise MaquetteError(f"plugin '{plugin}', register_{self.kind}: a name must be a string, got {name!r}")
         taken = self._entries.get(name)
         if taken is not None:
-            raise MaquetteError(f"plugins '{taken.plugin}' and '{plugin}' both register {self.kind} '{name}'; rename one")
+            raise MaquetteError(
+                f"plugins '{taken.plugin}' and '{plugin}' both register {self.kind} '{name}'; rename one"
+            )
         self._entries[name] = Entry(self.kind, name, plugin, config, build)
 
     def remove(self, plugin: str) -> None:

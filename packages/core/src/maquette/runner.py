@@ -6,6 +6,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,9 +43,8 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     """Train a run to its last step and return its folder.
 
     Args:
-        config: a :class:`RunConfig` or a node of one, as ``maquette.config.load_run_config`` gives it. With ``resume`` set to
-            a run's folder, that run is continued bit for bit and its own configuration is used, under the given one's
-            ``resume`` alone; see :func:`resume_config`.
+        config: a :class:`RunConfig` or a node of one, as ``maquette.config.load_run_config`` gives it. With ``resume``
+            set (see :func:`resume_config`) that run is continued, bit for bit.
 
     Raises:
         MaquetteError: a mistake in the configuration or the data; nothing is left behind.
@@ -56,12 +56,14 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     settings: RunConfig = checked(_without_blocks(node))
     run = RunFolder(Path(settings.resume or settings.folder))
     if not settings.resume and run.checkpoints.exists() and checkpoint.paths(run.checkpoints):
-        raise MaquetteError(f"'{run.path}' already holds a run; continue it with resume={run.path} or choose another name=")
+        raise MaquetteError(
+            f"'{run.path}' already holds a run; continue it with resume={run.path} or choose another name="
+        )
     parallelism: Parallelism = plugins.build("strategies", resolve_block(node, "strategy"))
     parallelism.start()
     fresh = not run.path.exists()
     try:
-        with run.owned() if parallelism.rank == 0 else _nothing():
+        with run.owned() if parallelism.rank == 0 else nullcontext():
             return _Session(node, settings, run, parallelism).train()
     except Exception:
         # A run that never got to its first checkpoint because of a user's mistake leaves nothing half-written.
@@ -101,8 +103,10 @@ def check_blocks(node: DictConfig) -> None:
             raise MaquetteError(f"the config: '{key}' must be given, e.g. {key}.name=...; known: {known}")
         block = cast(dict[str, Any], OmegaConf.to_container(node[key], resolve=False))
         if "name" not in block:
-            raise MaquetteError(f"the config: '{key}.name' must be given; known: "
-                                + ", ".join(entry.name for entry in plugins.registry(kind)))
+            raise MaquetteError(
+                f"the config: '{key}.name' must be given; known: "
+                + ", ".join(entry.name for entry in plugins.registry(kind))
+            )
         entry = plugins.lookup(kind, str(block.pop("name")))
         blocks.merge(entry.config, block, where=f"{key} '{entry.name}'")
 
@@ -156,7 +160,9 @@ class _Session:
 
     def _load_weights(self) -> None:
         if self.settings.start_from:
-            found, _ = checkpoint.read_newest(RunFolder(Path(self.settings.start_from)).checkpoints, ("model", "average"))
+            found, _ = checkpoint.read_newest(
+                RunFolder(Path(self.settings.start_from)).checkpoints, ("model", "average")
+            )
             load_weights(self.model, found.parts.get("average", found.parts["model"]), str(found.path))
             if self.engine.average:
                 for name, tensor in self.engine.average.weights.items():
@@ -203,7 +209,7 @@ class _Session:
         train = self.settings.train
         callbacks: list[pl.Callback] = [
             LogMetrics(train.log_every),
-            SaveCheckpoints(self._save, train.checkpoint_every, lambda: request.requested),
+            SaveCheckpoints(self._save, train.checkpoint_every, request),
         ]
         if self.parallelism.rank == 0:
             callbacks.append(ShowProgress(f"Training {self.settings.name}"))
@@ -225,15 +231,10 @@ class _Session:
 
 def _without_blocks(node: DictConfig) -> DictConfig:
     """The skeleton alone: its interpolations may be resolved before the dataset has given its facts."""
-    bare = {key: {} for key in BLOCKS}
-    plain = {str(key): node._get_node(key) for key in node if key not in BLOCKS}
-    return OmegaConf.merge(OmegaConf.structured(RunConfig), {**plain, **bare})  # type: ignore[return-value]
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
+    bare = node.copy()
+    for key in (*BLOCKS, "pipeline"):
+        bare[key] = {}
+    return bare
 
 
 def _quiet() -> None:

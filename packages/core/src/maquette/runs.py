@@ -1,10 +1,10 @@
 """A run's folder: what is in it, who may write to it, and how a trained model comes back out of it.
 
-    config.yaml        the resolved configuration, facts of the dataset included
-    environment.json   seeds, package and plugin versions, machine, command line
-    checkpoints/       see maquette.checkpoint
-    logs/              one folder a logger
-    result.json        written last: the run is finished
+config.yaml        the resolved configuration, facts of the dataset included
+environment.json   seeds, package and plugin versions, machine, command line
+checkpoints/       see maquette.checkpoint
+logs/              one folder a logger
+result.json        written last: the run is finished
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise MaquetteError(f"another process is writing to '{self.path}'; stop it or choose another folder") from None
+                raise MaquetteError(
+                    f"another process is writing to '{self.path}'; stop it or choose another folder"
+                ) from None
             yield
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
@@ -159,7 +161,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> N
     ]
     if odd:
         kind = type(model).__name__
-        raise MaquetteError(f"'{source}' holds weights of another architecture than {kind}: {len(odd)} differ, e.g. {odd[0]}")
+        raise MaquetteError(
+            f"'{source}' holds weights of another architecture than {kind}: {len(odd)} differ, e.g. {odd[0]}"
+        )
     model.load_state_dict(dict(weights))
 
 

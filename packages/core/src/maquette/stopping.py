@@ -24,31 +24,36 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     @property
     def requested(self) -> bool:
         """True after the first signal."""
         return self.signal is not None
 
+    def listen(self) -> None:
+        """Take the signals over, also from Lightning, whose own SIGTERM handler saves nothing and exits with 0."""
+        if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
+            for number in self._before:
+                signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+        self.restore()
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within the context the first SIGINT or SIGTERM only sets a flag; a second acts as it did before."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request  # signals belong to the main thread
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        request.signal = number
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, handle)
+    request.listen()
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        request.restore()

@@ -68,7 +68,9 @@ def check_architecture(model: nn.Module, objective: Callable[..., dict[str, Tens
     assert blocks, "blocks() must list the repeated blocks"
     assert all(any(block is module for module in modules.values()) for block in blocks), "blocks() must be submodules"
     for pattern, style in model.tensor_parallel_plan().items():  # type: ignore[operator]
-        assert any(fnmatch(name, pattern) for name in modules), f"the tensor-parallel plan's '{pattern}' matches no module"
+        assert any(fnmatch(name, pattern) for name in modules), (
+            f"the tensor-parallel plan's '{pattern}' matches no module"
+        )
         assert style in ("colwise", "rowwise"), f"the tensor-parallel plan's '{pattern}' is '{style}'"
     check_objective(model, objective, batch)
     twin = copy.deepcopy(model)
@@ -95,7 +97,7 @@ def check_objective(model: nn.Module, objective: Callable[..., dict[str, Tensor]
 
 def check_exporter(export: Callable[[Asset, Path], Any], path: Path) -> None:
     """An exporter writes a file, replaces it whole, and leaves nothing else behind."""
-    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32) / 2
+    vertices = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]], np.float32)
     faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32)
     asset = Asset(Mesh(vertices, faces))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What travels between plugins: meshes, assets and requests. NumPy only, so that exporters and servers need no torch."""
+"""What travels between plugins: meshes, assets, requests. NumPy only, so that exporters and servers need no torch."""
 
 from __future__ import annotations
 

@@ -37,8 +37,13 @@ def render(name: str, into: Path) -> Path:
     path = into / f"maquette-{word.replace('_', '-')}"
     if path.exists():
         raise MaquetteError(f"'{path}' exists already; choose another name or remove it")
-    values = {"word": word, "package": f"maquette_{word}", "distribution": path.name,
-              "title": "".join(part.capitalize() for part in word.split("_")), "version": __version__}
+    values = {
+        "word": word,
+        "package": f"maquette_{word}",
+        "distribution": path.name,
+        "title": "".join(part.capitalize() for part in word.split("_")),
+        "version": __version__,
+    }
     with whole_folder(path) as temporary:
         _copy(resources.files("maquette.cli") / "template", temporary, values)
     return path

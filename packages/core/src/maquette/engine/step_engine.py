@@ -137,7 +137,7 @@ class StepEngine:
                 self.optimizer.state[parameter] = slots
         self.micro_step = micro_step
 
-    def _names(self) -> dict[nn.Parameter, str]:
+    def _names(self) -> dict[Tensor, str]:
         return {parameter: name for name, parameter in self.model.named_parameters()}
 
     def _optimizer_state(self) -> dict[str, Tensor]:

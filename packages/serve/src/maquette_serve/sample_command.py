@@ -1,0 +1,58 @@
+"""``maquette sample``: prompts in, mesh files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maquette.assets import check_suffix, export
+from maquette.config import read_words
+from maquette.errors import MaquetteError
+from maquette.progress import say, track
+from maquette.types import Request
+from maquette_serve.engine import Engine
+
+
+@click.command()
+@click.argument("run")
+@click.argument("words", nargs=-1, metavar="[key=value ...]")
+@click.option("--prompt", "prompts", multiple=True, help="What to make; repeat for several meshes.")
+@click.option("--class", "class_name", default=None, help="A class the model was trained on, e.g. chair.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same mesh.")
+@click.option(
+    "--count", default=1, show_default=True, type=click.IntRange(1), help="Meshes a prompt, by successive seeds."
+)
+@click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's.")
+@click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
+def sample(  # noqa: PLR0917 - click passes by name
+    run: str,
+    words: tuple[str, ...],
+    prompts: tuple[str, ...],
+    class_name: str | None,
+    seed: int,
+    count: int,
+    guidance: float | None,
+    steps: int | None,
+    out: Path,
+) -> None:
+    """Generate meshes from the trained RUN. key=value words change its pipeline, e.g. decoder.min_share=0.01."""
+    if not prompts and class_name is None:
+        raise MaquetteError('nothing to make; say what with --prompt "a tall red chair" or --class chair')
+    check_suffix(out)
+    requests = [
+        Request(prompt=prompt, seed=seed + i, class_name=class_name, guidance=guidance, steps=steps)
+        for prompt in prompts or ("",)
+        for i in range(count)
+    ]
+    overrides: dict[str, Any] = dict(read_words(words))
+    assets = Engine(run, overrides).generate(requests)
+    for index, asset in enumerate(track(assets, "Sampling", total=len(requests))):
+        path = out if len(requests) == 1 else out.with_stem(f"{out.stem}_{index:02d}")
+        unknown = asset.metadata.get("unknown_words")
+        if unknown:
+            say(f"warning: ignored words that the model never saw: {', '.join(unknown)}")
+        export(asset, path)
+        click.echo(f"{path}  {len(asset.mesh.faces)} faces  {asset.metadata.get('prompt') or class_name}")
