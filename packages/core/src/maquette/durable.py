@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from maquette.errors import MaquetteError
+
 
 def fsync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
@@ -51,6 +53,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         fsync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def removed_on_mistake(folder: Path) -> Iterator[None]:
+    """A folder that did not exist before is removed when a user's mistake ends what was to fill it."""
+    fresh = not folder.exists()
+    try:
+        yield
+    except MaquetteError:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -74,6 +74,16 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
         parallelism.stop()
 
 
+def ensure_trained(config: DictConfig | RunConfig) -> RunFolder:
+    """Train a run, or go on where an earlier call was stopped, or do nothing where it is finished."""
+    run = RunFolder(Path(config.folder))
+    if run.finished:
+        return run
+    if checkpoint.paths(run.checkpoints):
+        return train(resume_config(run.path, {}))
+    return train(config)
+
+
 def resume_config(folder: str | Path, overrides: DictConfig | Mapping[str, Any]) -> DictConfig:
     """The configuration that continues a run: its own, with ``overrides`` (e.g. more steps) on top."""
     own = RunFolder(Path(folder)).read_config()
@@ -140,9 +150,13 @@ class _Session:
                 self.run.write_environment(self.settings.seed)
 
     def _build_data(self) -> pl.LightningDataModule:
-        set_facts(cast(dict[str, Any], OmegaConf.to_container(self.node.facts)))
+        facts = cast(dict[str, Any], OmegaConf.to_container(self.node.facts))
+        set_facts(facts)
         data = plugins.build("datasets", resolve_block(self.node, "data"))
         data.rank, data.world = self.parallelism.rank, self.parallelism.world
+        if facts and hasattr(data, "adopt_facts"):
+            # Class ids and latent statistics must stay those that the weights were trained with.
+            data.adopt_facts(facts)
         data.prepare_data()
         data.setup("fit")
         return cast(pl.LightningDataModule, data)

@@ -1,0 +1,1 @@
+"""Procedural islands and an MLP-Mixer autoencoder for maquette."""

@@ -1,0 +1,142 @@
+"""Pretrain a text-to-3D generator from nothing, on a CPU, in minutes: meshes in, a trained model, new meshes out.
+
+    python examples/pretrain.py                                  procedural shapes, no download
+    python examples/pretrain.py data.source=FOLDER name=mine     your own folder of meshes
+    python examples/pretrain.py resume=runs/pretrain             go on where Ctrl-C or a crash left it
+
+Every key is explained by `maquette show dataset shards`, `maquette show architecture dit` and so on. Results go to
+runs/NAME.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from maquette.assets import export
+from maquette.cli import run
+from maquette.config import RunConfig, checked, load, read_words, read_yaml
+from maquette.durable import removed_on_mistake, write_text
+from maquette.errors import MaquetteError
+from maquette.progress import say
+from maquette.report import Picture, Report, write_figures, write_report
+from maquette.runner import check_blocks, ensure_trained
+from maquette.runs import RunFolder
+from maquette.types import Request
+from maquette_data3d import BuildConfig, build_shards, contact_sheet
+from maquette_models.evaluation import evaluate_generation, evaluate_reconstruction, held_out_captions
+from maquette_serve.engine import Engine
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@dataclass
+class SampleConfig:
+    """What to generate in the end: ``prompts``, or else ``count`` captions of held-out shapes."""
+
+    prompts: list[str] = field(default_factory=list)
+    count: int = 16
+    seed: int = 0
+    evaluate: int = 80
+    """Samples behind the figures in metrics.json."""
+
+
+@dataclass
+class PretrainConfig:
+    """The whole way: shards, autoencoder, generator, samples."""
+
+    name: str = "pretrain"
+    folder: str = "runs/${name}"
+    seed: int = 0
+    data: BuildConfig = field(default_factory=BuildConfig)
+    autoencoder: RunConfig = field(default_factory=RunConfig)
+    generator: RunConfig = field(default_factory=RunConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    resume: str | None = None
+
+
+def main(words: list[str]) -> None:
+    config = read_config(words)
+    for part in (config.autoencoder, config.generator):
+        check_blocks(part)
+    folder = Path(config.folder)
+    with removed_on_mistake(folder):
+        claim(folder, config)
+        report = build_shards(checked(config.data))
+    say(f"shards: {report.kept} shapes kept, {report.quarantined} quarantined (see {folder / 'shards' / 'report.json'})")
+    ensure_trained(config.autoencoder)
+    ensure_trained(config.generator)
+
+    engine = Engine(folder / "generator")
+    prompts = list(config.sample.prompts) or [caption for caption, _ in held_out_captions(folder / "shards")]
+    requests = [Request(prompt, config.sample.seed + i) for i, prompt in enumerate(prompts[: config.sample.count])]
+    assets = list(engine.generate(requests))
+    for index, asset in enumerate(assets):
+        export(asset, folder / "samples" / f"{index:02d}-{slug(asset.metadata['prompt'])}.glb")
+    tiles = [(asset.mesh, asset.metadata["prompt"]) for asset in assets]
+    contact_sheet([tiles[i : i + 4] for i in range(0, len(tiles), 4)], folder / "contact_sheet.png")
+
+    figures = {
+        "reconstruction": evaluate_reconstruction(folder / "autoencoder", folder / "shards"),
+        "generation": evaluate_generation(
+            engine.pipeline, folder / "shards", config.sample.evaluate, config.sample.seed
+        ),
+    }
+    write_figures(folder / "metrics.json", figures)
+    curves = {name: RunFolder(folder / name).metrics() for name in ("autoencoder", "generator")}
+    picture = Picture(folder / "contact_sheet.png", "What the generator makes of captions it was not trained on")
+    summary = f"{report.kept} shapes from {config.data.source}, {report.quarantined} quarantined"
+    yaml = (folder / "pretrain.yaml").read_text()
+    write_report(folder / "report.html", Report(f"maquette: {config.name}", summary, [picture], figures, curves, yaml))
+    print(f"meshes:   {folder / 'samples'}\npicture:  {folder / 'contact_sheet.png'}")
+    print(f"figures:  {folder / 'metrics.json'}\nreport:   {folder / 'report.html'}")
+    print(f'more:     maquette sample {folder} --prompt "{prompts[0]}" --seed 7 --out mesh.glb')
+
+
+def read_config(words: list[str]) -> DictConfig:
+    """Defaults, then the two YAML files, then the words; a resumed run uses the config it was started with."""
+    given = read_words(words)
+    if given.get("resume"):
+        started = Path(given.resume) / "pretrain.yaml"
+        return load(PretrainConfig, read_yaml(started), given)
+    parts = {"autoencoder": read_yaml(CONFIGS / "grid_vae.yaml"), "generator": read_yaml(CONFIGS / "dit.yaml")}
+    config = load(PretrainConfig, {"data": {"source": "procedural"}}, parts, given)
+    return load(PretrainConfig, config, places(config), given)
+
+
+def places(config: DictConfig) -> dict[str, Any]:
+    """Where the parts of the run lie, and that they share one seed."""
+    folder, seed = config.folder, config.seed
+    shards, autoencoder = f"{folder}/shards", f"{folder}/autoencoder"
+    return {
+        "data": {"out": shards, "seed": seed},
+        "autoencoder": {"name": "autoencoder", "folder": autoencoder, "seed": seed, "data": {"folder": shards}},
+        "generator": {
+            "name": "generator",
+            "folder": f"{folder}/generator",
+            "seed": seed,
+            "data": {"shards": shards, "autoencoder": autoencoder},
+        },
+    }
+
+
+def claim(folder: Path, config: DictConfig) -> None:
+    """Write the config down; a folder that was started with another one is refused, with the same one continued."""
+    text = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [key for key in config if key != "resume"]))
+    file = folder / "pretrain.yaml"
+    if file.exists() and file.read_text() != text:
+        raise MaquetteError(f"'{folder}' was started with another config; choose another name=, or use resume={folder}")
+    write_text(file, text)
+
+
+def slug(prompt: str) -> str:
+    """A file name of a prompt."""
+    return "-".join(prompt.split())[:60]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))

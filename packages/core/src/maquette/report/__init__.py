@@ -1,0 +1,100 @@
+"""A run's ``report.html``: one self-contained file with curves, pictures, figures beside their baselines, and the config."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from maquette.durable import write_json, write_text
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value, over how many samples, and the values that it must be read beside (ceiling, chance, ...)."""
+
+    value: float
+    n: int
+    beside: dict[str, float] = field(default_factory=dict)
+
+
+Figures = Mapping[str, Mapping[str, Figure]]
+"""Figures by group and name."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file with a caption."""
+
+    path: Path
+    caption: str
+
+    @property
+    def data(self) -> str:
+        """As a data URI, so that the report is one file."""
+        return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows, top to bottom."""
+
+    title: str
+    summary: str
+    pictures: Sequence[Picture] = ()
+    figures: Figures = field(default_factory=dict)
+    curves: Mapping[str, Curves] | None = None
+    """By title: the curves of one run."""
+    config: str = ""
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the HTML file whole."""
+    source = (resources.files("maquette.report") / "report.html.j2").read_text()
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    drawings = {title: draw_curves(curves) for title, curves in (report.curves or {}).items()}
+    write_text(path, template.render(report=report, drawings=drawings))
+
+
+def write_figures(path: Path, figures: Figures) -> None:
+    """Write the figures as JSON, whole."""
+    write_json(path, {group: {name: asdict(f) for name, f in members.items()} for group, members in figures.items()})
+
+
+def draw_curves(curves: Curves) -> str:
+    """An inline SVG of the losses, training and validation in one picture a term.
+
+    Args:
+        curves: name -> (step, value) as :meth:`maquette.runs.RunFolder.metrics` gives them.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    terms = sorted({name.partition("/")[2] for name in curves if name.startswith("validation/")}) or ["loss"]
+    terms = [term for term in terms if any(f"{side}/{term}" in curves for side in ("train", "validation"))]
+    columns = min(3, max(1, len(terms)))
+    rows = -(-len(terms) // columns) or 1
+    # The fixed salt makes the same curves the same file.
+    with mpl.rc_context({"svg.hashsalt": "maquette", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(3.6 * columns, 2.5 * rows), layout="constrained")
+        for place, term in enumerate(terms, 1):
+            axes = figure.add_subplot(rows, columns, place)
+            for side, color in (("train", "#9aa5b8"), ("validation", "#d1495b")):
+                points = curves.get(f"{side}/{term}")
+                if points:
+                    axes.plot(*zip(*points, strict=True), color=color, label=side, linewidth=1.4)
+            axes.set_title(term)
+            axes.set_xlabel("step")
+            if all(value > 0 for _, value in curves.get(f"train/{term}", [(0, 0.0)])):
+                axes.set_yscale("log")
+            axes.legend(frameon=False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

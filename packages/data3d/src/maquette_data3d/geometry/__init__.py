@@ -1,0 +1,1 @@
+"""Distances, insides and surfaces of meshes as they come."""

@@ -1,0 +1,1 @@
+"""From files that nobody checked to geometry that can be trusted."""

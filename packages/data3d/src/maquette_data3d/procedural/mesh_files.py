@@ -1,0 +1,47 @@
+"""Procedural shapes as mesh files, with a manifest that ingest reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from maquette import progress
+from maquette.durable import write_text
+from maquette.errors import unknown_name
+from maquette_data3d.exporters import write_mesh
+from maquette_data3d.procedural.shape import sample_shape
+
+FORMATS = ("glb", "obj", "ply", "stl", "off")
+
+
+def write_mesh_files(
+    folder: str | Path, count: int, seed: int = 0, formats: Sequence[str] = ("glb",), resolution: int = 64
+) -> Path:
+    """Writes shapes 0 .. count-1 of a seed into a folder, and `manifest.jsonl` beside them.
+
+    Args:
+        folder: made where it does not exist.
+        formats: of glb, obj, ply, stl, off; shapes take turns.
+        resolution: cells along the unit cube that surfaces are extracted at.
+
+    Returns:
+        The manifest's path; a line a file: file, name (the caption), category (the class).
+
+    Raises:
+        MaquetteError: an unknown format.
+    """
+    folder = Path(folder)
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("mesh format", name, FORMATS)
+    lines = []
+    for index in progress.track(range(count), "Writing mesh files"):
+        shape = sample_shape(seed, index)
+        kind = formats[index % len(formats)]
+        file = f"{shape.class_name}/{shape.class_name}-{index:05d}.{kind}"
+        write_mesh(shape.mesh(resolution), folder / file, f".{kind}")
+        lines.append({"file": file, "name": shape.caption, "category": shape.class_name})
+    manifest = folder / "manifest.jsonl"
+    write_text(manifest, "".join(json.dumps(line) + "\n" for line in lines))
+    return manifest

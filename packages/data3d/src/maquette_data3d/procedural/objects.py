@@ -1,0 +1,275 @@
+"""Mugs, cars, creatures, pebbles and gears."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maquette_data3d.procedural import primitives as prim
+from maquette_data3d.procedural.builder import Builder, Vector, turn
+from maquette_data3d.procedural.grammar import (
+    BRASS,
+    COFFEE,
+    CREAM,
+    GLASS,
+    INK,
+    SLATE,
+    Design,
+    between,
+    color_of_body,
+    pick,
+    shade,
+)
+
+Rng = np.random.Generator
+
+
+def mug(rng: Rng, color: Vector) -> Design:
+    """A mug with its handle towards +x: hollow, perhaps full, perhaps on a saucer."""
+    size, handle = pick(rng, "tall", "wide", ""), pick(rng, "round", "square", "no", "two")
+    form = pick(rng, "straight", "flared", "tapered")
+    full, saucer = rng.random() < 0.5, rng.random() < 0.35
+    radius = {"tall": between(rng, 0.19, 0.22), "wide": between(rng, 0.34, 0.38)}.get(
+        size, between(rng, 0.26, 0.29)
+    )
+    half = {"tall": between(rng, 0.36, 0.4), "wide": between(rng, 0.2, 0.23)}.get(
+        size, between(rng, 0.27, 0.3)
+    )
+    high = radius * {"straight": 1.0, "flared": 1.18, "tapered": 0.84}[form]
+    wall = between(rng, 0.036, 0.048)
+    build = Builder().part("cup", color)
+    cavity = {"radius": radius - wall, "half": half, "top": high - wall, "rounding": 0.02}
+    build.cylinder((0, half, 0), radius, half, high, rounding=0.02)
+    build.cylinder((0, half + wall * 1.4, 0), **cavity, operation=prim.CUT)
+    sides = {"no": (), "two": (1, -1)}.get(handle, (1,))
+    if sides:
+        build.part("handle", color)
+        tube, ring = between(rng, 0.026, 0.034), half * 0.44
+        for side in sides:
+            at = (side * (radius + high) / 2, half, 0.0)
+            if handle == "square":
+                build.box(at, (ring * 1.25, half * 0.6, tube), 0.012)
+                build.box(at, (ring * 1.25 - 2 * tube, half * 0.6 - 2 * tube, 1.0), operation=prim.CUT)
+            else:
+                build.ring(at, ring, tube, half * 0.16)
+        build.cylinder((0, half, 0), radius - wall * 0.5, half * 1.5, high - wall * 0.5, operation=prim.CUT)
+    if full:
+        low, level = wall * 0.7, half * 1.6  # from within the bottom up, so that no air is trapped
+        lean = (high - radius) / (2 * half)
+        inner = radius - wall * 0.7
+        build.part("drink", COFFEE)
+        build.cylinder((0, (low + level) / 2, 0), inner + lean * low, (level - low) / 2, inner + lean * level)
+    if saucer:
+        build.part("saucer", shade(color, 0.88))
+        build.cylinder((0, -0.005, 0), radius * 0.9, 0.022, radius * 1.5, rounding=0.012)
+    words = {"no": "no handle", "two": "two handles"}.get(handle, f"a {handle} handle")
+    features = (words, *(("a saucer",) if saucer else ()), *(("coffee",) if full else ()))
+    attributes = {"size": size, "handle": handle, "form": form, "full": bool(full), "saucer": bool(saucer)}
+    adjectives = (*((size,) if size else ()), *((form,) if form != "straight" else ()))
+    return Design(build.finish(), adjectives, features, attributes)
+
+
+def car(rng: Rng, color: Vector) -> Design:
+    """A car driving towards +z: body, cabin with windows, four wheels, lights."""
+    style = pick(rng, "sedan", "van", "pickup", "hatchback")
+    size, wheels = pick(rng, "long", "short", ""), pick(rng, "big", "small")
+    length = {"long": 0.45, "short": between(rng, 0.31, 0.34)}.get(size, between(rng, 0.37, 0.4))
+    width = between(rng, 0.16, 0.19)
+    wheel = between(rng, 0.105, 0.12) if wheels == "big" else between(rng, 0.068, 0.078)
+    deck = between(rng, 0.075, 0.09)  # half height of the body
+    floor = wheel * 0.95
+    build = Builder().part("body", color)
+    build.box((0, floor + deck, 0), (width, deck, length), 0.045)
+    axle, track = length * 0.62, width - 0.012
+    for z in (axle, -axle):
+        rotation = turn("z", 90.0)
+        build.cylinder((0, wheel, z), wheel * 1.16, width * 2, rotation=rotation, operation=prim.CUT)
+        build.box((0, floor + deck * 0.9, z), (width * 0.8, deck * 0.8, wheel * 1.25))
+    if style == "pickup":
+        build.box(
+            (0, floor + deck * 2.0, -length * 0.52),
+            (width - 0.04, deck * 0.95, length * 0.4),
+            operation=prim.CUT,
+        )
+    top = floor + 2 * deck
+    _cabin(build, style, (width, top, length), color)
+    build.part("wheels", INK)
+    for x in (track, -track):
+        for z in (axle, -axle):
+            build.cylinder((x, wheel, z), wheel, 0.042, rounding=0.016, rotation=turn("z", 90.0))
+    build.part("hubs", pick(rng, CREAM, BRASS))
+    for x in (track, -track):
+        for z in (axle, -axle):
+            build.cylinder((x, wheel, z), wheel * 0.5, 0.05, rounding=0.006, rotation=turn("z", 90.0))
+    build.part("lights", (0.98, 0.92, 0.7))
+    for x in (0.6, -0.6):
+        build.ellipsoid((x * width, floor + deck * 1.15, length - 0.008), (0.034, 0.03, 0.024))
+    rack = style in ("van", "sedan") and rng.random() < 0.3
+    attributes = {"style": style, "size": size, "wheels": wheels, "rack": bool(rack)}
+    if rack:
+        build.part("rack", SLATE)
+        high = top + (0.23 if style == "van" else 0.16)
+        build.box((0, high, -length * 0.1), (width * 0.72, 0.02, length * 0.34), 0.008)
+    shape = {"van": ("a tall cabin",), "pickup": ("a cargo bed",), "hatchback": ("a hatchback",)}.get(
+        style, ()
+    )
+    features = (*shape, f"{wheels} wheels", *(("a roof rack",) if rack else ()))
+    return Design(build.finish(), (size,) if size else (), features, attributes)
+
+
+def _cabin(build: Builder, style: str, size: Vector, color: Vector) -> None:
+    """Windows as a band of glass between the body and a roof of the body's colour."""
+    width, top, length = size
+    rise, middle, low, high = {
+        "sedan": (0.16, -0.08, 0.58, 0.36),
+        "van": (0.23, -0.08, 0.84, 0.78),
+        "pickup": (0.16, 0.18, 0.32, 0.22),
+        "hatchback": (0.17, -0.24, 0.7, 0.5),
+    }[style]
+    across = turn("y", 90.0)
+    half = rise / 2 + 0.01
+    at = (0.0, top + rise / 2 - 0.01, middle * length)
+    build.part("windows", GLASS)
+    build.prism(at, low * length, high * length, half, width * 0.86, rounding=0.03, rotation=across)
+    build.part("roof", color)
+    build.box((0, top + rise - 0.012, middle * length), (width * 0.88, 0.026, high * length + 0.012), 0.022)
+
+
+def creature(rng: Rng, color: Vector) -> Design:
+    """A four-legged creature looking towards +z."""
+    legs, girth = pick(rng, "long", "short", ""), pick(rng, "fat", "slim", "")
+    neck, ears = pick(rng, "long", "short"), pick(rng, "pointed", "round", "long", "no")
+    tail = pick(rng, "long", "short", "no")
+    body = {"fat": between(rng, 0.17, 0.2), "slim": between(rng, 0.095, 0.11)}.get(
+        girth, between(rng, 0.13, 0.145)
+    )
+    long = between(rng, 0.2, 0.27)
+    height = {"long": between(rng, 0.32, 0.38), "short": between(rng, 0.1, 0.13)}.get(
+        legs, between(rng, 0.2, 0.24)
+    )
+    leg = between(rng, 0.034, 0.05)
+    spine = height + body * 0.7
+    pale = tuple(min(1.0, 0.45 + 0.6 * c) for c in color)
+    build = Builder(blend=0.03).part("body", color)
+    build.ellipsoid((0, spine, 0), (body, body * 0.95, long))
+    build.part("legs", shade(color, 0.86))
+    for x in (0.62, -0.62):
+        for z in (0.62, -0.62):
+            build.limb(
+                (x * body * 1.05, leg, z * long * 1.05), (x * body, spine - 0.02, z * long), leg, leg * 1.25
+            )
+    head = between(rng, 0.1, 0.125)
+    reach = (0.34 if neck == "long" else 0.13, 0.14 if neck == "long" else 0.09)
+    at = (0.0, spine + reach[0], long + reach[1])
+    build.part("neck", color).limb(
+        (0, spine + body * 0.2, long * 0.7), (0, at[1], at[2] - 0.02), body * 0.62, head * 0.6
+    )
+    build.part("head", color).ellipsoid(at, (head * 0.92, head * 0.9, head))
+    build.part("snout", (pale[0], pale[1], pale[2]))
+    build.ellipsoid((0, at[1] - head * 0.3, at[2] + head * 0.85), (head * 0.48, head * 0.4, head * 0.5))
+    _ears(build, ears, at, head, color)
+    if tail != "no":
+        far = 0.22 if tail == "long" else 0.09
+        start = (0.0, spine + body * 0.35, -long * 0.9)
+        build.part("tail", shade(color, 0.86))
+        build.limb(start, (0, start[1] + far * 0.75, start[2] - far), 0.03, 0.022)
+    build.part("eyes", INK)
+    for x in (0.5, -0.5):
+        build.ellipsoid((x * head, at[1] + head * 0.3, at[2] + head * 0.72), (0.021, 0.024, 0.021))
+    features = (
+        *((f"{legs} legs",) if legs else ()),
+        *(("a long neck",) if neck == "long" else ()),
+        {"no": "no ears"}.get(ears, f"{ears} ears"),
+        {"no": "no tail"}.get(tail, f"a {tail} tail"),
+    )
+    attributes = {"legs": legs, "girth": girth, "neck": neck, "ears": ears, "tail": tail}
+    return Design(build.finish(), (girth,) if girth else (), features, attributes)
+
+
+def _ears(build: Builder, style: str, at: Vector, head: float, color: Vector) -> None:
+    if style == "no":
+        return
+    build.part("ears", shade(color, 0.86))
+    for side in (-1, 1):
+        root = (side * head * 0.5, at[1] + head * 0.6, at[2] - head * 0.2)
+        if style == "round":
+            build.ellipsoid((side * head * 0.8, root[1] + 0.03, root[2]), (0.055, 0.055, 0.024))
+        elif style == "pointed":
+            build.limb(root, (side * head * 0.85, root[1] + 0.1, root[2]), 0.042, 0.019)
+        else:
+            build.limb(root, (side * head * 0.75, root[1] + 0.2, root[2] - 0.04), 0.028, 0.036)
+
+
+def pebble(rng: Rng, color: Vector) -> Design:
+    """One superquadric, or a cairn of two or three."""
+    form, size = pick(rng, "round", "boxy", "pinched", "barrel"), pick(rng, "flat", "tall", "")
+    count = pick(rng, 1, 1, 2, 3)
+    p, q = {"round": (2.0, 2.0), "boxy": (4.0, 4.0), "pinched": (4 / 3, 4 / 3), "barrel": (2.0, 4.0)}[form]
+    build, y, half = Builder(), 0.0, 0.42
+    for number in range(count):
+        tall = half * {"flat": between(rng, 0.3, 0.38), "tall": between(rng, 1.35, 1.7)}.get(
+            size, between(rng, 0.7, 0.9)
+        )
+        if count > 1:
+            tall *= 0.8
+        sides = (half * between(rng, 0.85, 1.0), tall, half * between(rng, 0.7, 0.95))
+        tone = (1.0, 0.86, 0.94)[number]
+        build.part(f"stone {number + 1}", shade(color, tone))
+        drift = 0.0 if number == 0 else half * 0.12
+        at = (between(rng, -drift, drift), y + tall, between(rng, -drift, drift))
+        spin = turn("y", between(rng, 0, 90))
+        if form == "round":  # the superquadric of exponents 2, cheaper
+            build.ellipsoid(at, sides, spin)
+        else:
+            build.superquadric(at, sides, p, q, spin)
+        sink = 0.3 if form == "pinched" else 0.1
+        y += 2 * tall - sink * tall
+        half *= between(rng, 0.66, 0.78)
+    words = {1: (), 2: ("a smaller one on top",), 3: ("two smaller ones on top",)}[count]
+    attributes = {"form": form, "size": size, "count": count}
+    return Design(build.finish(), (*((size,) if size else ()), form), words, attributes)
+
+
+def gear(rng: Rng, color: Vector) -> Design:
+    """A gear wheel standing upright, its axis along z: teeth added, bore and windows cut."""
+    teeth, size = pick(rng, 6, 8, 10, 12, 16), pick(rng, "thick", "thin")
+    bore, windows = pick(rng, "large", "small"), pick(rng, 0, 0, 4, 5, 6)
+    depth = between(rng, 0.13, 0.17) if size == "thick" else between(rng, 0.04, 0.055)
+    root = between(rng, 0.34, 0.36)
+    hole = between(rng, 0.13, 0.15) if bore == "large" else between(rng, 0.05, 0.065)
+    if windows:
+        hole = min(hole, 0.1)
+        bore = "large" if hole > 0.08 else "small"
+    face = turn("x", 90.0)
+    tall = 0.45 - root + 0.02
+    wide = min(0.5 * root * 2 * np.pi / teeth * between(rng, 0.46, 0.54), 0.09)
+    build = Builder().part("wheel", color)
+    build.cylinder((0, 0, 0), root, depth, rounding=0.01, rotation=face)
+    for number in range(teeth):
+        angle = 2 * np.pi * number / teeth
+        middle = root + tall / 2 - 0.02
+        at = (-np.sin(angle) * middle, np.cos(angle) * middle, 0.0)
+        build.prism(
+            at,
+            wide,
+            wide * 0.62,
+            tall / 2,
+            depth,
+            rounding=0.008,
+            rotation=turn("z", float(np.rad2deg(angle))),
+        )
+    for number in range(windows):
+        angle = 2 * np.pi * (number + 0.5) / windows
+        at = (np.sin(angle) * 0.215, np.cos(angle) * 0.215, 0.0)
+        build.cylinder(at, {4: 0.08, 5: 0.075, 6: 0.066}[windows], 1.0, rotation=face, operation=prim.CUT)
+    build.cylinder((0, 0, 0), hole, 1.0, rotation=face, operation=prim.CUT)
+    hub = rng.random() < 0.5
+    if hub:
+        _, trim = color_of_body(rng)
+        build.part("hub", pick(rng, BRASS, SLATE, shade(color, 0.7), CREAM if trim != CREAM else SLATE))
+        build.cylinder((0, 0, 0), hole + 0.045, depth + 0.03, rounding=0.008, rotation=face)
+        build.cylinder((0, 0, 0), hole, 1.0, rotation=face, operation=prim.CUT)
+    named = {6: "six", 8: "eight", 10: "ten", 12: "twelve", 16: "sixteen"}[teeth]
+    words = {0: (), 4: ("four holes",), 5: ("five holes",), 6: ("six holes",)}[windows]
+    features = (f"{named} teeth", f"a {bore} bore", *words, *(("a hub",) if hub else ()))
+    attributes = {"teeth": teeth, "size": size, "bore": bore, "windows": windows, "hub": bool(hub)}
+    return Design(build.finish(), (size,), features, attributes)

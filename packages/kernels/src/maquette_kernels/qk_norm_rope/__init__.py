@@ -1,0 +1,7 @@
+"""RMSNorm of queries and keys followed by rotary embedding of 3D positions, in one operation."""
+
+from __future__ import annotations
+
+from maquette_kernels.qk_norm_rope.operation import QK_NORM_ROPE, QKNormRopeConfig, build
+
+__all__ = ["QK_NORM_ROPE", "QKNormRopeConfig", "build"]

@@ -1,0 +1,127 @@
+"""Latents of a shard folder under a frozen autoencoder, as a dataset that resumes at the exact sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from maquette.engine.randomness import fold
+from maquette.errors import MaquetteError
+from maquette_models.latent_cache import EncodedSplit, encode_shards
+from maquette_models.shards import READER
+
+
+@dataclass
+class LatentsConfig:
+    """`shards` is a folder that the dataset `reader` reads, `autoencoder` the folder of its autoencoder's
+    run."""
+
+    shards: str = MISSING
+    autoencoder: str = MISSING
+    batch_size: int = 32
+    mirror: bool = True
+    seed: int = 0
+    reader: str = READER
+
+
+class Latents(pl.LightningDataModule):
+    """Batches of `latent` [B,C,L,L,L] (zero mean and unit variance by channel), `class_id`, `caption` and
+    `id`.
+
+    An epoch's order is a function of (seed, epoch) alone; the state is the number of samples consumed by all
+    ranks. `batch_size` counts the samples of all ranks together.
+    """
+
+    def __init__(self, config: LatentsConfig) -> None:
+        super().__init__()
+        if config.batch_size < 1:
+            raise MaquetteError(f"dataset 'latents': batch_size {config.batch_size}; it must be at least 1")
+        self.config = config
+        self.rank, self.world = 0, 1
+        self.consumed = 0
+        self.splits: dict[str, EncodedSplit] = {}
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Encode both splits, or read them from an earlier run's cache.
+
+        Raises:
+            MaquetteError: no training shapes, no such folder, or a batch that ranks cannot share.
+        """
+        if self.config.batch_size % self.world:
+            raise MaquetteError(
+                f"dataset 'latents': batch_size {self.config.batch_size} cannot be shared by {self.world} ranks"
+            )
+        if not self.splits:
+            encoded = encode_shards(
+                self.config.shards, self.config.autoencoder, self.config.mirror, self.config.reader
+            )
+            self.source_facts, self.splits = encoded.facts, encoded.splits
+            if not len(self.splits["train"]):
+                raise MaquetteError(f"dataset 'latents': '{self.config.shards}' has no training shapes")
+            latent = self.splits["train"].latent
+            self.mean = latent.mean(dim=(0, 2, 3, 4))
+            self.std = latent.std(dim=(0, 2, 3, 4)).clamp(min=1e-6)
+
+    def train_dataloader(self) -> Iterator[dict[str, Any]]:
+        """This rank's share of each batch, for ever, from where the state is."""
+        train = self.splits["train"]
+        own = self.config.batch_size // self.world
+        while True:
+            positions = range(self.consumed + self.rank * own, self.consumed + (self.rank + 1) * own)
+            rows = [self.row(position) for position in positions]
+            self.consumed += self.config.batch_size
+            yield self._batch(train, rows)
+
+    def val_dataloader(self) -> list[dict[str, Any]]:
+        """This rank's share of the held-out latents, once, in order."""
+        held_out = self.splits["val"]
+        rows = list(range(self.rank, len(held_out), self.world))
+        size = self.config.batch_size
+        return [self._batch(held_out, rows[i : i + size]) for i in range(0, len(rows), size)]
+
+    def row(self, position: int) -> int:
+        """The training row at a position of the endless sequence."""
+        epoch, place = divmod(position, len(self.splits["train"]))
+        return int(self._epoch_order(epoch)[place])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The exact position."""
+        return {"consumed": self.consumed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a position, also with another batch size or number of ranks."""
+        self.consumed = int(state_dict["consumed"])
+
+    def facts(self) -> dict[str, Any]:
+        """What the shards say of themselves, and the shape and statistics of the latents."""
+        channels, side = self.splits["train"].latent.shape[1:3]
+        latents = {"latent_channels": channels, "latent_resolution": side}
+        return {
+            **self.source_facts,
+            **latents,
+            "latent_mean": self.mean.tolist(),
+            "latent_std": self.std.tolist(),
+        }
+
+    def _batch(self, split: EncodedSplit, rows: list[int]) -> dict[str, Any]:
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in (self.mean, self.std))
+        return {
+            "latent": (split.latent[rows] - mean) / std,
+            "class_id": split.class_id[rows],
+            "caption": [split.caption[row] for row in rows],
+            "id": [split.id[row] for row in rows],
+        }
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        """The epoch's permutation; the last one is kept, since positions come in runs."""
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(fold("latents", self.config.seed, epoch))
+            self._order = (epoch, torch.randperm(len(self.splits["train"]), generator=generator))
+        return self._order[1]

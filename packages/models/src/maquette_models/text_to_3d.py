@@ -1,0 +1,147 @@
+"""From a request to a coloured mesh: condition, sampled latent, decoded fields, extracted surface."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from maquette import plugins
+from maquette.errors import MaquetteError, unknown_name
+from maquette.runs import load_run, relative_run
+from maquette.types import Asset, Request
+from maquette_models.guidance import Guided
+
+
+@dataclass
+class TextTo3DConfig:
+    """`run` is the folder of a run that trained a flow on latents; the autoencoder is found through its
+    config."""
+
+    run: str = MISSING
+    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "euler", "steps": 20})
+    decoder: dict[str, Any] = field(default_factory=lambda: {"name": "marching_cubes"})
+    guidance: float = 3.0
+    interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    max_batch: int = 16
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request with its defaults filled in."""
+
+    request: Request
+    class_name: str | None
+    steps: int
+    guidance: float
+    unknown_words: list[str]
+
+
+class TextTo3D:
+    """A request's asset depends on that request alone, not on what is asked for beside it."""
+
+    def __init__(self, config: TextTo3DConfig) -> None:
+        self.config = config
+        run = load_run(config.run)
+        if "autoencoder" not in run.config.data or "latent_mean" not in run.facts:
+            raise MaquetteError(
+                f"'{config.run}' was not trained on latents; give a run whose data is of kind 'latents'"
+            )
+        self.model = run.model.requires_grad_(False)
+        autoencoder = relative_run(run.config.data.autoencoder, run.folder)
+        self.autoencoder = load_run(autoencoder).model.requires_grad_(False)
+        statistics = (run.facts["latent_mean"], run.facts["latent_std"])
+        self.mean, self.std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in statistics)
+        side = run.facts["latent_resolution"]
+        self.latent_shape = (1, run.facts["latent_channels"], side, side, side)
+        self.sampler = plugins.build("samplers", config.sampler)
+        self.decoder = plugins.build("decoders", config.decoder)
+
+    def __call__(self, request: Request) -> Asset:
+        """The asset of one request.
+
+        Raises:
+            MaquetteError: an unknown class, or a latent that decodes to nothing.
+        """
+        return self.batch([request])[0]
+
+    def batch(self, requests: Sequence[Request]) -> list[Asset]:
+        """The assets of several requests, in order; forward passes are shared where the number of steps
+        agrees."""
+        return [asset for asset, _ in self.batch_with_fields(requests)]
+
+    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset, Tensor]]:
+        """As `batch`, each asset with the distance grid [1,1,R,R,R] that it was extracted from."""
+        orders = [self._order(request) for request in requests]
+        assets: dict[int, tuple[Asset, Tensor]] = {}
+        for steps in sorted({order.steps for order in orders}):
+            rows = [i for i, order in enumerate(orders) if order.steps == steps]
+            for start in range(0, len(rows), self.config.max_batch):
+                chunk = rows[start : start + self.config.max_batch]
+                latents = self.sample([orders[i] for i in chunk], steps)
+                for i, latent in zip(chunk, latents, strict=True):
+                    assets[i] = self._asset(orders[i], latent[None])
+        return [assets[i] for i in range(len(orders))]
+
+    @torch.inference_mode()
+    def sample(self, orders: Sequence[Order], steps: int) -> Tensor:
+        """Normalised latents [B,C,L,L,L] of orders of one number of steps, each from its own seed's noise."""
+        noise = [
+            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(order.request.seed))
+            for order in orders
+        ]
+        # Conditions are encoded one by one: what a row's encoding is must not depend on the rows beside it.
+        conditions = [self.model.encode_condition(self._prepare(order)) for order in orders]
+        null = self.model.encode_condition(self.model.conditioner.null(1))
+        velocity = Guided(
+            self.model,
+            {key: torch.cat([condition[key] for condition in conditions]) for key in null},
+            {key: value.expand(len(orders), *value.shape[1:]) for key, value in null.items()},
+            torch.tensor([order.guidance for order in orders]),
+            (self.config.interval[0], self.config.interval[1]),
+        )
+        return self.sampler.sample(velocity, torch.cat(noise), steps)
+
+    @torch.inference_mode()
+    def fields(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance [1,1,R,R,R] and colour [1,3,S,S,S] of a normalised latent [1,C,L,L,L]."""
+        return self.autoencoder.decode(latent * self.std + self.mean)
+
+    def _order(self, request: Request) -> Order:
+        conditioner = self.model.conditioner
+        named = request.class_name
+        if named is not None and named not in conditioner.class_index:
+            raise unknown_name("class", named, conditioner.class_index)
+        if named is None:
+            found = conditioner.class_of(request.prompt)
+            named = None if found is None else conditioner.config.classes[found]
+        return Order(
+            request=request,
+            class_name=named,
+            steps=self.sampler.config.steps if request.steps is None else request.steps,
+            guidance=self.config.guidance if request.guidance is None else request.guidance,
+            unknown_words=conditioner.unknown_words(request.prompt),
+        )
+
+    def _prepare(self, order: Order) -> dict[str, Tensor]:
+        conditioner = self.model.conditioner
+        class_id = -1 if order.class_name is None else conditioner.class_index[order.class_name]
+        return conditioner.prepare({"class_id": [class_id], "caption": [order.request.prompt]})
+
+    def _asset(self, order: Order, latent: Tensor) -> tuple[Asset, Tensor]:
+        tsdf, color = self.fields(latent)
+        metadata = {
+            "prompt": order.request.prompt,
+            "class_name": order.class_name,
+            "seed": order.request.seed,
+            "steps": order.steps,
+            "guidance": order.guidance,
+            "latent_sha256": hashlib.sha256(latent.float().numpy().tobytes()).hexdigest(),
+            "unknown_words": order.unknown_words,
+        }
+        return Asset(self.decoder(tsdf[0, 0], color[0]), metadata), tsdf

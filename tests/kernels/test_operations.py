@@ -1,0 +1,150 @@
+"""Every registered operation, a stranger's as ours, is held to the same properties by the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import maquette_kernels.plugin
+from maquette import hookimpl, plugins
+from maquette_kernels import registry
+from maquette_kernels.call import Call
+from maquette_kernels.operation import Implementation, Operation
+from maquette_kernels.testing import check_operation
+
+REGISTERED = [entry.name for entry in plugins.registry("kernels")]
+
+
+@dataclass(frozen=True)
+class ScaledSumConfig:
+    """Nothing to configure."""
+
+
+def scaled_sum(a: Tensor, b: Tensor, factor: float = 2.0) -> Tensor:
+    """``a + factor * b``."""
+    return a + factor * b
+
+
+def build_scaled_sum(config: ScaledSumConfig) -> Operation:
+    """One addition and one product."""
+
+    def draw(dtype: torch.dtype) -> st.SearchStrategy[tuple[Any, ...]]:
+        sizes = st.tuples(st.sampled_from([0, 1, 5]), st.sampled_from([1, 7, 16]))
+        return sizes.map(lambda s: (torch.ones(s, dtype=dtype), torch.full(s, 3.0, dtype=dtype), 0.5))
+
+    def cost(call: Call) -> tuple[int, int]:
+        return 2 * call["a"].numel, 3 * call["a"].bytes
+
+    return Operation(
+        name="scaled_sum",
+        reference=scaled_sum,
+        inputs=draw,
+        example=lambda device, dtype: (torch.ones(2, 3, 4, device=device, dtype=dtype),) * 2 + (0.5,),
+        cost=cost,
+        implementations=(
+            Implementation("fused", lambda a, b, factor: [torch.add(a, b, alpha=factor)]),
+            Implementation("elsewhere", scaled_sum, supports=lambda call: "runs on another planet"),
+        ),
+    )
+
+
+class Stranger:
+    """A plugin from outside, registered as an object."""
+
+    @hookimpl
+    def register_kernels(self, register: Any) -> None:
+        """One operation, and one that is none."""
+        register("scaled_sum", ScaledSumConfig, build_scaled_sum)
+        register("not_one", ScaledSumConfig, lambda config: 7)
+
+
+@pytest.fixture
+def with_stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    manager = plugins.PluginManager(entry_points=False)
+    manager.add(maquette_kernels.plugin, "kernels")
+    manager.add(Stranger(), "stranger")
+    monkeypatch.setattr(plugins, "manager", lambda: manager)
+    yield
+    registry._built.pop("scaled_sum", None)
+
+
+def test_ours_are_registered() -> None:
+    assert {"qk_norm_rope", "gated_norm_modulate"} <= set(REGISTERED)
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_every_registered_operation_holds(name: str) -> None:
+    report = check_operation(registry.find(name), implementations=["cpu", "reference"], examples=30)
+    assert report.cases["cpu"] == 60
+    assert report.cases["reference"] == 60
+
+
+@pytest.mark.parametrize("name", ["qk_norm_rope", "gated_norm_modulate"])
+def test_float16_holds(name: str) -> None:
+    report = check_operation(
+        registry.find(name), implementations=["cpu"], dtypes=[torch.float16], examples=15, whole=False
+    )
+    assert report.cases == {"cpu": 15}
+
+
+@pytest.mark.parametrize("name", ["qk_norm_rope", "gated_norm_modulate"])
+def test_cpu_backward_against_finite_differences(name: str) -> None:
+    operation = registry.find(name)
+    arguments = [
+        value.detach().double() if isinstance(value, Tensor) and value.is_floating_point() else value
+        for value in operation.example(torch.device("cpu"), torch.float32)
+    ]
+    arguments[:2] = [value[:1, :3].clone() for value in arguments[:2]]
+    if name == "qk_norm_rope":
+        arguments[4] = arguments[4][:3]
+    else:
+        arguments[2:5] = [value[:1].clone() for value in arguments[2:5]]
+    for place in operation.differentiable_places:
+        arguments[place].requires_grad_()
+    with_cpu = operation.resolve(tuple(arguments), True)
+    assert with_cpu.name == "cpu"
+    assert torch.autograd.gradcheck(operation, tuple(arguments), atol=1e-5, rtol=1e-4, fast_mode=True)
+
+
+@pytest.mark.usefixtures("with_stranger")
+def test_a_strangers_operation_is_as_good_as_ours() -> None:
+    operation = registry.find("scaled_sum")
+    report = check_operation(operation, examples=10)
+    assert report.cases == {"fused": 20, "reference": 20}
+    assert report.refused == {"elsewhere": "runs on another planet"}
+    a = torch.ones(3, requires_grad=True)
+    assert operation(a, torch.ones(3)).tolist() == [3.0, 3.0, 3.0]
+    assert torch.autograd.grad(operation(a, b=torch.ones(3), factor=0.5).sum(), a)[0].tolist() == [
+        1.0,
+        1.0,
+        1.0,
+    ]
+
+
+@pytest.mark.usefixtures("with_stranger")
+def test_a_strangers_fault_is_found() -> None:
+    faulty = Implementation("faulty", lambda a, b, factor: [a + b])
+    operation = build_scaled_sum(ScaledSumConfig())
+    wrong = Operation(
+        name="scaled_sum_faulty",
+        reference=scaled_sum,
+        inputs=operation.inputs,
+        example=operation.example,
+        cost=operation.cost,
+        implementations=(faulty,),
+    )
+    with pytest.raises(AssertionError, match=r"kernel 'scaled_sum_faulty' \(faulty\): result 0 is off by"):
+        check_operation(wrong, examples=10)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", REGISTERED)
+def test_every_registered_operation_holds_on_a_gpu(name: str) -> None:
+    report = check_operation(registry.find(name), device="cuda", examples=200)
+    assert report.cases["triton"] > 0

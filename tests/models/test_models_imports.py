@@ -1,0 +1,46 @@
+"""Every module of the package imports, and every registered target exists."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import maquette_models
+from maquette import hookspecs, plugins
+
+MODULES = [module.name for module in pkgutil.iter_modules(maquette_models.__path__)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_imports(name: str) -> None:
+    assert importlib.import_module(f"maquette_models.{name}").__doc__
+
+
+def own_entries() -> list[tuple[str, str]]:
+    return [
+        (kind, e.name) for kind in hookspecs.KINDS for e in plugins.registry(kind) if e.plugin == "models"
+    ]
+
+
+def test_everything_is_registered() -> None:
+    names = {name for _, name in own_entries()}
+    assert {"grid_vae", "dit", "class_caption", "vae", "flow_matching", "latents", "euler", "heun"} <= names
+    assert {"marching_cubes", "volume_iou", "f_score", "chamfer", "normal_consistency", "text_to_3d"} <= names
+
+
+def test_targets_exist() -> None:
+    for kind, name in own_entries():
+        entry = plugins.lookup(kind, name)
+        assert entry.config is not None
+        assert callable(entry.build)
+
+
+def test_plugin_module_imports_no_torch() -> None:
+    code = (
+        "import sys, maquette_models.plugin; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

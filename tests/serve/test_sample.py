@@ -1,0 +1,135 @@
+"""`maquette sample` against a pipeline and an exporter that a loose-file plugin provides: serve needs no model of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from maquette.errors import MaquetteError
+from maquette.types import Request
+
+PLUGIN = '''
+from dataclasses import dataclass
+import numpy as np
+from maquette import hookimpl
+from maquette.types import Asset, Mesh
+
+@dataclass
+class TetraConfig:
+    """Where the run is and how large to make it."""
+    run: str = ""
+    size: float = 0.5
+
+class Tetra:
+    """A tetrahedron whose first corner depends on the seed."""
+    def __init__(self, config):
+        self.config = config
+    def __call__(self, request):
+        corner = np.random.default_rng(request.seed).random(3) * self.config.size
+        vertices = np.array([corner, [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+        faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+        unknown = [word for word in request.prompt.split() if word == "blorb"]
+        return Asset(Mesh(vertices, faces), {"prompt": request.prompt, "unknown_words": unknown})
+    def batch(self, requests):
+        return [self(request) for request in requests]
+
+@dataclass
+class RawConfig:
+    """Nothing to say."""
+
+class Raw:
+    """Writes the vertices as they are."""
+    def __init__(self, config):
+        pass
+    def __call__(self, asset, path):
+        path.write_bytes(asset.mesh.vertices.tobytes())
+
+@hookimpl
+def register_pipelines(register):
+    register("tetra", TetraConfig, Tetra)
+
+@hookimpl
+def register_exporters(register):
+    register(".raw", RawConfig, Raw)
+'''
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder that looks like a trained run with a pipeline of the plugin."""
+    (tmp_path / "tetra_plugin.py").write_text(PLUGIN)
+    folder = tmp_path / "pretrained" / "generator"
+    folder.mkdir(parents=True)
+    blocks = "data: {name: x}\nmodel: {name: y}\nobjective: {name: z}\n"
+    (folder / "config.yaml").write_text(
+        f"name: g\nplugins: [{tmp_path / 'tetra_plugin.py'}]\n{blocks}pipeline: {{name: tetra}}\n"
+    )
+    return folder
+
+
+def sample(run, *words):
+    plugin = run.parents[1] / "tetra_plugin.py"
+    command = [sys.executable, "-m", "maquette.cli", "--plugin", plugin, "sample", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_prompt_gives_a_file_and_the_same_seed_the_same_one(run, tmp_path):
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        done = sample(run, run.parent, "--prompt", "a chair", "--seed", seed, "--out", tmp_path / "out" / f"{name}.raw")
+        assert done.returncode == 0, done.stderr
+        assert "4 faces" in done.stdout
+    a, b, c = ((tmp_path / "out" / f"{name}.raw").read_bytes() for name in "abc")
+    assert a == b != c
+    assert np.frombuffer(a, np.float32).shape == (12,)
+
+
+def test_several_prompts_and_seeds_are_numbered(run, tmp_path):
+    out = tmp_path / "out" / "x.raw"
+    done = sample(run, run, "--prompt", "one", "--prompt", "two", "--count", "2", "--out", out, "size=0.1")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in out.parent.iterdir()) == [f"x_{i:02d}.raw" for i in range(4)]
+
+
+def test_words_the_model_never_saw_are_named(run, tmp_path):
+    done = sample(run, run, "--prompt", "a blorb", "--out", tmp_path / "x.raw")
+    assert done.returncode == 0 and "never saw: blorb" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "--prompt", "x", "--out", "x.raw"], "run 'nowhere' does not exist"),
+        (["RUN", "--prompt", "x", "--out", "x.rwa"], "unknown file format '.rwa'; did you mean '.raw'?"),
+        (["RUN", "--out", "x.raw"], "nothing to make"),
+        (["RUN", "--prompt", "x", "--out", "x.raw", "sise=3"], "unknown key 'sise' in pipeline 'tetra'"),
+        (["RUN", "--prompt", "x", "--seed", "many", "--out", "x.raw"], "'many' is not a valid integer"),
+        (["EMPTY", "--prompt", "x", "--out", "x.raw"], "no run that can generate"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, words, message):
+    (tmp_path / "empty").mkdir()
+    places = {
+        "RUN": run,
+        "EMPTY": tmp_path / "empty",
+        "x.raw": tmp_path / "out" / "x.raw",
+        "x.rwa": tmp_path / "out" / "x.rwa",
+    }
+    done = sample(run, *(places.get(word, word) for word in words))
+    assert done.returncode != 0 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_engine_answers_in_order_whatever_the_batch_size(run):
+    from maquette_serve.engine import Engine
+
+    requests = [Request(prompt=str(i), seed=i) for i in range(5)]
+    runs = [
+        [asset.metadata["prompt"] for asset in Engine(run, batch_size=size).generate(requests)] for size in (1, 2, 8)
+    ]
+    assert runs[0] == runs[1] == runs[2] == list("01234")
+    with pytest.raises(MaquetteError, match="batch_size is 0"):
+        Engine(run, batch_size=0)

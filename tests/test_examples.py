@@ -1,0 +1,213 @@
+"""The examples, run as a user runs them, small: what they leave behind; that they repeat, resume and answer mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from maquette import checkpoint
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "data.count=40",
+    "data.resolution=32",
+    "data.held_out=0.25",
+    "autoencoder.train.steps=40",
+    "autoencoder.data.batch_size=4",
+    "generator.train.steps=30",
+    "generator.data.batch_size=8",
+    "generator.model.width=48",
+    "generator.model.depth=2",
+    "generator.model.heads=2",
+    "generator.model.latent_resolution=4",
+    "autoencoder.model.patch=4",
+    "sample.count=3",
+    "sample.evaluate=8",
+]
+
+
+def example(folder: Path, name: str, *words: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "examples" / name, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def maquette(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "maquette.cli", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained")
+    done = example(folder, "pretrain.py", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.read_newest(run / "checkpoints")[0].parts["average"]
+
+
+def test_pretraining_leaves_meshes_a_picture_figures_and_a_report(pretrained):
+    run = pretrained / "runs" / "pretrain"
+    meshes = [trimesh.load(path, force="mesh") for path in sorted((run / "samples").glob("*.glb"))]
+    assert len(meshes) == 3
+    for mesh in meshes:
+        assert mesh.is_watertight and mesh.volume > 0
+        assert np.abs(mesh.vertices).max() <= 0.5
+    figures = json.loads((run / "metrics.json").read_text())
+    assert {"iou", "f_score@.01", "f_score@.02", "chamfer", "normal_consistency"} <= figures["reconstruction"].keys()
+    generation = figures["generation"]
+    assert generation["class_accuracy"]["n"] == 8
+    for name in ("class_accuracy", "diversity", "nearest_training_iou"):
+        assert "real held-out shapes" in generation[name]["beside"]
+    assert generation["watertight_share"]["value"] == generation["within_unit_box_share"]["value"] == 1
+    assert (run / "contact_sheet.png").stat().st_size > 10_000
+    report = (run / "report.html").read_text()
+    assert "class accuracy" in report and "data:image/png;base64" in report and "<svg" in report
+    assert "http" not in report.replace("http://www.w3.org", "").replace("https://matplotlib.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "")
+
+
+def test_pretraining_again_finds_everything_done(pretrained):
+    before = (pretrained / "runs/pretrain/metrics.json").read_bytes()
+    done = example(pretrained, "pretrain.py", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "Training" not in done.stderr
+    assert (pretrained / "runs/pretrain/metrics.json").read_bytes() == before
+
+
+def test_another_config_in_the_same_folder_is_refused(pretrained):
+    done = example(pretrained, "pretrain.py", *SMALL, "generator.train.steps=31")
+    assert done.returncode == 1 and "another config" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_same_seed_gives_the_same_mesh_file(pretrained):
+    words = ("sample", "runs/pretrain", "--prompt", "a tall red chair", "--seed", "7", "--out")
+    for name in ("one.glb", "two.glb"):
+        done = maquette(pretrained, *words, name)
+        assert done.returncode == 0, done.stderr
+    assert (pretrained / "one.glb").read_bytes() == (pretrained / "two.glb").read_bytes()
+    done = maquette(pretrained, *words, "three.obj")
+    assert done.returncode == 0 and (pretrained / "three.obj").exists()
+
+
+def test_the_sampling_example_writes_meshes_and_a_sheet(pretrained):
+    done = example(pretrained, "sample.py", "prompts=[a red chair]", "count=2", "out=more")
+    assert done.returncode == 0, done.stderr
+    names = sorted(p.name for p in (pretrained / "more").iterdir())
+    assert names == ["a-red-chair-0.glb", "a-red-chair-1.glb", "contact_sheet.png"]
+
+
+def test_the_finetuning_example_reports_before_and_after(pretrained):
+    words = ["data.count=24", "data.resolution=32", "data.held_out=0.3", "changes.train.steps=10", "samples=2"]
+    done = example(pretrained, "finetune.py", *words, "evaluate=4")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((pretrained / "runs/finetune/metrics.json").read_text())
+    assert figures["before"].keys() == figures["after"].keys() >= {"class_accuracy"}
+    before, after = (weights(pretrained / "runs" / name) for name in ("pretrain/generator", "finetune/generator"))
+    assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
+
+
+def test_a_second_run_with_the_same_seed_has_the_same_shards_losses_and_weights(pretrained, tmp_path):
+    """And the second is stopped by SIGTERM in the middle of each training, and resumed."""
+    for stage in ("autoencoder", "generator"):
+        words = SMALL if stage == "autoencoder" else ["resume=runs/pretrain"]
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "examples" / "pretrain.py", *words],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        curves = tmp_path / "runs/pretrain" / stage / "logs/csv/version_0/metrics.csv"
+        for _ in range(2400):
+            if curves.exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal.SIGTERM, error
+        assert "continue with resume=" in error and "Traceback" not in error
+    done = example(tmp_path, "pretrain.py", "resume=runs/pretrain")
+    assert done.returncode == 0, done.stderr
+    one, two = pretrained / "runs/pretrain", tmp_path / "runs/pretrain"
+    for shard in (one / "shards").glob("*.safetensors"):
+        assert shard.read_bytes() == (two / "shards" / shard.name).read_bytes()
+    for stage in ("autoencoder", "generator"):
+        first, second = weights(one / stage), weights(two / stage)
+        for name, tensor in first.items():
+            assert torch.equal(tensor, second[name]), f"{stage}: {name}"
+    for mesh in (one / "samples").iterdir():
+        assert mesh.read_bytes() == (two / "samples" / mesh.name).read_bytes()
+    assert json.loads((one / "metrics.json").read_text()) == json.loads((two / "metrics.json").read_text())
+
+
+@pytest.fixture
+def odd_folders(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "chair.glb").write_text("this is no mesh")
+    (tmp_path / "nan").mkdir()
+    (tmp_path / "nan" / "nan.obj").write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (tmp_path / "point").mkdir()
+    (tmp_path / "point" / "point.obj").write_text("v 0 0 0\nv 0 0 0\nv 0 0 0\nf 1 2 3\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.source=nowhere"], "nowhere"),
+        (["data.source=empty"], "empty"),
+        (["data.source=text"], "none of the 1 mesh files"),
+        (["data.source=nan"], "none of the 1 mesh files"),
+        (["data.source=point"], "none of the 1 mesh files"),
+        (["generator.model.name=dti"], "unknown architecture 'dti'; did you mean 'dit'?"),
+        (["generator.model.widht=3"], "unknown key 'widht' in model 'dit'; did you mean 'width'?"),
+        (["dta.count=3"], "unknown key 'dta' in the config; did you mean 'data'?"),
+        (["data.count=-1"], "count -1 is not positive"),
+        (["resume=runs/none"], "runs/none"),
+        (["count"], "not of the form key=value"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing_half_written(odd_folders, words, message):
+    done = example(odd_folders, "pretrain.py", *words)
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("maquette:")]
+    assert len(lines) == 1 and message in lines[0], done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(odd_folders.glob("runs/*"))
+
+
+@pytest.mark.parametrize("name", ["sample.py", "finetune.py"])
+def test_without_a_pretrained_run_the_examples_say_what_to_do(tmp_path, name):
+    done = example(tmp_path, name)
+    assert done.returncode == 1 and "train one first, e.g. python examples/pretrain.py" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_real_models_go_the_whole_way(tmp_path):
+    models = os.environ.get("MAQUETTE_MODELS")
+    if not models:
+        pytest.skip("MAQUETTE_MODELS names no folder of real models")
+    done = example(tmp_path, "pretrain.py", f"data.source={models}", "data.limit=24", *SMALL[1:], "name=real")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "runs/real/shards/report.json").read_text())
+    assert report["kept"] + report["quarantined"] == 24
+    assert len(list((tmp_path / "runs/real/samples").glob("*.glb"))) == 3

@@ -1,0 +1,36 @@
+"""Each package installs alone, with its declared dependencies only, and passes its own tests. Minutes: marked slow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What a package is built on must be installed with it: siblings are not on any index.
+BELOW = {
+    "core": [],
+    "kernels": ["core"],
+    "data3d": ["core", "kernels"],
+    "models": ["core", "kernels"],
+    "serve": ["core"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", BELOW)
+def test_a_package_alone_passes_its_own_tests(package, tmp_path):
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    paths = [ROOT / "packages" / name for name in (*BELOW[package], package)]
+    requirements = [*map(str, paths), "pytest", "hypothesis"]
+    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", *requirements]
+    subprocess.run(install, check=True)
+    tests = [python, "-m", "pytest", "-q", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}", ROOT / "tests" / package]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    done = subprocess.run(tests, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "passed" in done.stdout
