@@ -1,10 +1,10 @@
-"""What the runner costs: a step through Trainer.fit with our engine, over a bare PyTorch loop on the same model and data.
+"""What the runner costs: a step through Trainer.fit with our engine, over a bare PyTorch loop on the same work.
 
     python benchmarks/core_runner.py [steps=30] [rounds=7]
 
-The bare loop does forward, backward, clipping and the optimizer's step, and nothing else: no averaged weights, no finite
-check, no logs, no signals, no progress. Rounds of both are interleaved in one process; the ratio is that of the medians
-of each round, and its spread is over the rounds.
+The bare loop does forward, backward, clipping and the optimizer's step, and nothing else: no averaged weights, no
+finite check, no logs, no signals, no progress. Rounds of both are interleaved in one process; the ratio is that of the
+medians of each round, and its spread is over the rounds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -90,7 +91,7 @@ class StepTimes(pl.Callback):
 
     @property
     def median(self) -> float:
-        return statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
+        return statistics.median(b - a for a, b in pairwise(self.ends))
 
 
 def fit_seconds(folder: Path, steps: int, times: StepTimes) -> float:
@@ -115,7 +116,7 @@ def bare_seconds(steps: int) -> float:
         optimizer.step()
         optimizer.zero_grad()
         ends.append(time.perf_counter())
-    return statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False))
+    return statistics.median(b - a for a, b in pairwise(ends))
 
 
 def main() -> None:
@@ -131,7 +132,8 @@ def main() -> None:
             bare = bare_seconds(config.steps)
             ratios.append(fit / bare)
             print(f"round {number + 1}: fit {fit * 1e3:.1f} ms, bare {bare * 1e3:.1f} ms, ratio {ratios[-1]:.3f}")
-    print(f"ratio: median {statistics.median(ratios):.3f}, min {min(ratios):.3f}, max {max(ratios):.3f}, n={config.rounds}")
+    middle = statistics.median(ratios)
+    print(f"ratio: median {middle:.3f}, min {min(ratios):.3f}, max {max(ratios):.3f}, n={config.rounds}")
 
 
 if __name__ == "__main__":

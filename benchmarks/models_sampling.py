@@ -2,8 +2,9 @@
 
     python benchmarks/models_sampling.py
 
-The flow carries standard noise to a mixture of two Gaussians in one dimension; its velocity is exact, so all error is the
-sampler's. Prints one row a budget of evaluations: the root mean square distance to a solution with 4096 Heun steps.
+The flow carries standard noise to a mixture of two Gaussians in one dimension; its velocity is exact, so
+all error is the sampler's. Prints one row a budget of evaluations: the root mean square distance to a
+solution with 4096 Heun steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finetune a pretrained generator on other shapes: by default on one class that is drawn anew, or on your own folder.
 
-    python examples/finetune.py                                   after examples/pretrain.py
-    python examples/finetune.py run=runs/mine data.source=FOLDER  your own meshes
+python examples/finetune.py                                   after examples/pretrain.py
+python examples/finetune.py run=runs/mine data.source=FOLDER  your own meshes
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -32,8 +33,10 @@ class FinetuneConfig:
     run: str = "runs/pretrain"
     name: str = "finetune"
     folder: str = "runs/${name}"
-    data: BuildConfig = field(default_factory=lambda: BuildConfig(source="procedural", seed=1000, count=160))
-    changes: dict[str, dict[str, float | int | str]] = field(
+    data: BuildConfig = field(
+        default_factory=lambda: BuildConfig(source="procedural", seed=1000, count=160, variety=0.6)
+    )
+    changes: dict[str, Any] = field(
         default_factory=lambda: {
             "train": {"steps": 150, "validate_every": 50},
             "optimizer": {"learning_rate": 3e-4, "warmup_steps": 20},

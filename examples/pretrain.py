@@ -67,7 +67,7 @@ def main(words: list[str]) -> None:
     with removed_on_mistake(folder):
         claim(folder, config)
         report = build_shards(checked(config.data))
-    say(f"shards: {report.kept} shapes kept, {report.quarantined} quarantined (see {folder / 'shards' / 'report.json'})")
+    say(f"shards: {report.kept} shapes kept, {report.quarantined} quarantined: see {folder}/shards/report.json")
     ensure_trained(config.autoencoder)
     ensure_trained(config.generator)
 
@@ -104,7 +104,7 @@ def read_config(words: list[str]) -> DictConfig:
         started = Path(given.resume) / "pretrain.yaml"
         return load(PretrainConfig, read_yaml(started), given)
     parts = {"autoencoder": read_yaml(CONFIGS / "grid_vae.yaml"), "generator": read_yaml(CONFIGS / "dit.yaml")}
-    config = load(PretrainConfig, {"data": {"source": "procedural"}}, parts, given)
+    config = load(PretrainConfig, {"data": {"source": "procedural", "variety": 0.25}}, parts, given)
     return load(PretrainConfig, config, places(config), given)
 
 

@@ -1,7 +1,7 @@
 """Generate meshes from a trained run and look at them.
 
-    python examples/sample.py                                             after examples/pretrain.py
-    python examples/sample.py run=runs/mine 'prompts=[a tall red chair]' count=8
+python examples/sample.py                                             after examples/pretrain.py
+python examples/sample.py run=runs/mine 'prompts=[a tall red chair]' count=8
 """
 
 from __future__ import annotations

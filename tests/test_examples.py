@@ -1,4 +1,4 @@
-"""The examples, run as a user runs them, small: what they leave behind; that they repeat, resume and answer mistakes."""
+"""The examples, run small and as a user runs them: what they leave; that they repeat, resume and answer mistakes."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_facts_are_filled_in_late():
     ],
 )
 def test_mistakes_are_one_line(words, message):
-    with pytest.raises(MaquetteError, match=message) as caught:  # noqa: RUF043
+    with pytest.raises(MaquetteError, match=message) as caught:
         checked(load_run_config(None, [*BLOCKS, *words]))
     assert "\n" not in str(caught.value)
 

@@ -149,7 +149,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, more, message
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     first = run(tmp_path / "first", "train.steps=3")
     with pytest.raises(
-        MaquetteError, match="weights of another architecture than ToyModel: .* e.g. layers.0.weight is"
+        MaquetteError, match=r"weights of another architecture than ToyModel: .* e\.g\. layers\.0\.weight is"
     ):
         train(resume_config(first.path, read_words(["model.hidden=5", "train.steps=5"])))
     with pytest.raises(MaquetteError, match="another architecture"):

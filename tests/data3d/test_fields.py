@@ -103,9 +103,7 @@ def test_missing_faces_and_a_hole_leave_the_sign_right():
 def test_triangle_soup_is_welded():
     made = sphere(subdivisions=4)
     loose = made.vertices[made.faces].reshape(-1, 3)
-    found = mesh_field(
-        loose, np.arange(len(loose)).reshape(-1, 3), np.zeros((len(made.faces), 3, 3), np.uint8), R
-    )
+    found = mesh_field(loose, np.arange(len(loose)).reshape(-1, 3), np.zeros((len(made.faces), 3, 3), np.uint8), R)
     check(found, np.linalg.norm(GRID, axis=1) - 0.45, tolerance=3e-3)
     assert found.bodies.repairs["merged_vertices"] == len(loose) - len(made.vertices)
 
@@ -133,6 +131,29 @@ def test_an_open_hemisphere_is_kept_as_a_shell():
     expected = np.clip((away - 0.75 * VOXEL) / 0.05, -1, 1)
     assert np.abs(grid[upper] - expected[upper]).max() < 0.02
     assert (grid[np.linalg.norm(GRID - centre, axis=1) < 0.4] > 0).all()  # the bowl is empty
+
+
+@pytest.mark.parametrize(("missing", "filled"), [(-1, True), (1, False)])
+def test_a_box_without_its_bottom_is_a_house_and_one_without_its_lid_a_container(missing, filled):
+    made = box((1, 1, 1))
+    kept = made.submesh([np.flatnonzero(made.face_normals[:, 1] * missing < 0.5)], append=True)
+    found = field(kept)
+    assert bool(found.bodies.solids) == filled and (len(found.bodies.sheet) == 0) == filled
+    middle = found.tsdf(R, 0.05)[R // 2 - 4 : R // 2 + 4, 12 : R - 12, R // 2 - 4 : R // 2 + 4]
+    assert (middle < 0).all() if filled else (middle > 0).all()
+
+
+def test_flaps_that_hang_on_a_solid_are_kept():
+    made = box((1, 1, 1))
+    kept = np.flatnonzero(made.face_normals[:, 1] > -0.5)
+    corner = np.flatnonzero((made.vertices[:, 0] > 0.4) & (made.vertices[:, 1] < 0))
+    outer = made.vertices[corner] + np.array([0.8, -0.1, 0])
+    vertices = np.concatenate([made.vertices, outer])
+    flap = [[corner[0], corner[1], 8], [corner[1], 9, 8]]
+    faces = np.concatenate([made.faces[kept], flap])
+    found = mesh_field(vertices, faces, np.zeros((len(faces), 3, 3), np.uint8), R)
+    assert set(found.bodies.sheet) == {len(faces) - 2, len(faces) - 1} and len(found.bodies.solids) == 1
+    assert (found.tsdf(R, 0.05)[-12:] < 0).any()
 
 
 def test_a_sheet_without_thickness_and_a_solid_keep_both():
@@ -182,9 +203,7 @@ def test_results_do_not_depend_on_order_scale_or_place(seed, exponent, shift):
     order = rng.permutation(len(made.faces))
     relabel = rng.permutation(len(made.vertices))
     vertices = made.vertices[np.argsort(relabel)] * 10**exponent + shift
-    after = mesh_field(vertices, relabel[made.faces][order], np.zeros((len(order), 3, 3), np.uint8), 16).tsdf(
-        16, 0.1
-    )
+    after = mesh_field(vertices, relabel[made.faces][order], np.zeros((len(order), 3, 3), np.uint8), 16).tsdf(16, 0.1)
     assert np.abs(before - after).max() < 5e-3
 
 

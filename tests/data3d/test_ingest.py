@@ -47,9 +47,7 @@ def test_texture_colors_arrive_at_the_corners(tmp_path):
     picture.putdata([(200, 30, 40), (20, 60, 220)])
     mesh = trimesh.creation.box()
     left = mesh.triangles_center[:, 0] < 0
-    loose = trimesh.Trimesh(
-        mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False
-    )
+    loose = trimesh.Trimesh(mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(36).reshape(-1, 3), process=False)
     uv = np.repeat(np.where(left, 0.25, 0.75), 3)
     material = trimesh.visual.material.PBRMaterial(baseColorTexture=picture)
     loose.visual = trimesh.visual.TextureVisuals(np.stack([uv, np.full(36, 0.5)], 1), material=material)
@@ -67,6 +65,28 @@ def test_material_factors_are_linear_light(tmp_path):
     assert np.abs(read(tmp_path / "a.glb", MOST).corner_colors.astype(int) - [188, 0, 255]).max() <= 1
 
 
+def test_reading_twice_gives_the_same_order(tmp_path):
+    primitive = {"attributes": {"POSITION": 0}, "indices": 1}
+    nodes = [{"mesh": 0, "translation": [2.0 * i, 0, 0]} for i in range(4)]
+    meshes = [{"primitives": [primitive, primitive]}]
+    path = gltf(tmp_path, nodes=nodes, meshes=meshes, scenes=[{"nodes": [0, 1, 2, 3]}])
+    first = read(path, MOST)
+    assert len(first.faces) == 32
+    for _ in range(3):
+        again = read(path, MOST)
+        assert np.array_equal(first.vertices, again.vertices) and np.array_equal(first.faces, again.faces)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_old_glossiness_materials_keep_their_color(tmp_path, both):
+    color = [0.5, 0.0, 1.0, 1.0]
+    old = {"KHR_materials_pbrSpecularGlossiness": {"diffuseFactor": color, "glossinessFactor": 0.4}}
+    material = {"extensions": old, **({"pbrMetallicRoughness": {"baseColorFactor": color}} if both else {})}
+    meshes = [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1, "material": 0}]}]
+    path = gltf(tmp_path, materials=[material], meshes=meshes, extensionsUsed=list(old))
+    assert np.abs(read(path, MOST).corner_colors.astype(int) - [188, 0, 255]).max() <= 1
+
+
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl", ".off"])
 def test_text_under_a_mesh_name_is_refused(tmp_path, suffix):
     path = tmp_path / f"notes{suffix}"
@@ -78,9 +98,7 @@ def test_text_under_a_mesh_name_is_refused(tmp_path, suffix):
 
 def test_broken_geometry_is_refused_with_its_reason(tmp_path):
     def refused(vertices, faces):
-        lines = [f"v {x} {y} {z}" for x, y, z in vertices] + [
-            f"f {' '.join(str(i + 1) for i in f)}" for f in faces
-        ]
+        lines = [f"v {x} {y} {z}" for x, y, z in vertices] + [f"f {' '.join(str(i + 1) for i in f)}" for f in faces]
         (tmp_path / "a.obj").write_text("\n".join(lines))
         with pytest.raises(MaquetteError) as caught:
             read(tmp_path / "a.obj", MOST)

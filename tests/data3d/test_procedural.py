@@ -39,7 +39,7 @@ def test_coarse_to_fine_changes_no_value_in_the_band(index):
 
 @given(INDEX)
 def test_distances_are_bounded_by_distances(index):
-    """1-Lipschitz; ellipsoids and superquadrics only bound their distance from below, and may jump off the surface."""
+    """1-Lipschitz; ellipsoids and superquadrics only bound their distance and may jump off the surface."""
     shape, rng = sample_shape(5, index), np.random.default_rng(index)
     points = rng.uniform(-0.5, 0.5, (4000, 3))
     step = rng.normal(0, 0.01, points.shape)
@@ -135,9 +135,7 @@ def test_captions_vary_in_wording():
     captions = [sample_shape(0, index).caption for index in range(400)]
     assert len(set(captions)) > 330
     assert any(" with " in c for c in captions) and any(", " in c for c in captions)
-    assert any(c.startswith("a ") for c in captions) and any(
-        not c.startswith(("a ", "an ")) for c in captions
-    )
+    assert any(c.startswith("a ") for c in captions) and any(not c.startswith(("a ", "an ")) for c in captions)
 
 
 def test_shapes_are_written_as_mesh_files_in_every_format(tmp_path):

@@ -36,18 +36,14 @@ def test_the_contract_holds(shards):
     check_dataset(lambda: Shards(ShardsConfig(str(shards), 4, EVERYTHING, 64, mirror=True)), batches=12)
 
 
-@given(
-    st.sampled_from([1, 2, 4]), st.sampled_from([4, 8]), st.integers(0, 60), st.integers(0, 5), st.booleans()
-)
-def test_any_split_of_the_work_gives_the_same_sequence(shards, world, size, start, seed, mirror):
+@given(st.sampled_from([1, 2, 4]), st.sampled_from([4, 8]), st.integers(0, 60), st.integers(0, 5), st.booleans())
+def test_any_split_of_the_work_gives_the_same_sequence(shards, world, size, start, seed, mirror):  # noqa: PLR0917
     settings = {"seed": seed, "mirror": mirror, "fields": ["surface"]}
     alone = opened(shards, batch_size=4, **settings)
     whole = [batch for batch in islice(alone.train_dataloader(), 40)]
     names = [name for batch in whole for name in batch["id"]]
     points = torch.cat([batch["surface"] for batch in whole])
-    ranks = [
-        opened(shards, r, world, start, batch_size=size, **settings).train_dataloader() for r in range(world)
-    ]
+    ranks = [opened(shards, r, world, start, batch_size=size, **settings).train_dataloader() for r in range(world)]
     position = start
     for _ in range(3):
         for batch in [next(loader) for loader in ranks]:
@@ -82,9 +78,7 @@ def test_batches_are_what_the_contract_says(shards):
 
 def test_mirroring_turns_all_fields_together(shards):
     plain, flipped = (opened(shards, fields=EVERYTHING).sample(5, flip) for flip in (False, True))
-    assert torch.equal(flipped["tsdf"], plain["tsdf"].flip(1)) and torch.equal(
-        flipped["color"], plain["color"].flip(1)
-    )
+    assert torch.equal(flipped["tsdf"], plain["tsdf"].flip(1)) and torch.equal(flipped["color"], plain["color"].flip(1))
     mirror = torch.tensor([-1.0, 1, 1])
     assert torch.equal(flipped["surface"], plain["surface"] * mirror)
     assert torch.equal(flipped["normals"], plain["normals"] * mirror)

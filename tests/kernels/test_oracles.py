@@ -17,9 +17,7 @@ from maquette_kernels.resolution import use
 IMPLEMENTATIONS = ["cpu", "reference"]
 
 
-def queries(
-    seed: int, *, batch: int = 2, tokens: int = 5, heads: int = 3, dim: int = 20
-) -> tuple[Tensor, ...]:
+def queries(seed: int, *, batch: int = 2, tokens: int = 5, heads: int = 3, dim: int = 20) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     q, k = torch.randn(2, batch, tokens, heads, dim, generator=generator, dtype=torch.float64)
     q_weight, k_weight = 1 + 0.3 * torch.randn(2, dim, generator=generator, dtype=torch.float64)
@@ -51,9 +49,7 @@ def test_rotation_is_a_product_of_complex_numbers(implementation: str, seed: int
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @given(seed=st.integers(0, 1000), shift=st.tuples(*[st.integers(-20, 20)] * 3))
-def test_products_depend_on_differences_of_positions(
-    implementation: str, seed: int, shift: tuple[int, ...]
-) -> None:
+def test_products_depend_on_differences_of_positions(implementation: str, seed: int, shift: tuple[int, ...]) -> None:
     q, k, q_weight, k_weight, positions = queries(seed)
     positions = positions.round()  # so that shifted positions are exact in float32
     with use("qk_norm_rope", implementation):
@@ -93,21 +89,15 @@ def test_modulation_is_torchs_layer_norm(implementation: str) -> None:
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @given(lengths=st.lists(st.sampled_from([0, 1, 4, 7]), min_size=1, max_size=5), seed=st.integers(0, 1000))
-def test_a_ragged_batch_is_its_sequences_side_by_side(
-    implementation: str, lengths: list[int], seed: int
-) -> None:
-    x, h, gate, scale, shift, offsets = (
-        t.requires_grad_(t.is_floating_point()) for t in streams(seed, lengths)
-    )
+def test_a_ragged_batch_is_its_sequences_side_by_side(implementation: str, lengths: list[int], seed: int) -> None:
+    x, h, gate, scale, shift, offsets = (t.requires_grad_(t.is_floating_point()) for t in streams(seed, lengths))
     above = torch.randn(2, *x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     leaves = [x, h, gate, scale, shift]
     with use("gated_norm_modulate", implementation):
         together = ops.gated_norm_modulate(x, h, gate, scale, shift, offsets)
         gradients = torch.autograd.grad(together, leaves, list(above))
         parts = [
-            ops.gated_norm_modulate(
-                x[None, a:b], h[None, a:b], gate[i : i + 1], scale[i : i + 1], shift[i : i + 1]
-            )
+            ops.gated_norm_modulate(x[None, a:b], h[None, a:b], gate[i : i + 1], scale[i : i + 1], shift[i : i + 1])
             for i, (a, b) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
         ]
         apart = [torch.cat([part[i][0] for part in parts]) for i in range(2)]
@@ -150,9 +140,7 @@ def test_autocast_and_compilation_take_mixed_dtypes() -> None:
             q, k, v = projection(x).view(2, 6, 3, 3, 16).unbind(2)
             q, k = ops.qk_norm_rope(q, k, *weights, positions)
             h = functional.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))
-            y, out = ops.gated_norm_modulate(
-                x.bfloat16(), h.transpose(1, 2).flatten(2), *condition(c).chunk(3, -1)
-            )
+            y, out = ops.gated_norm_modulate(x.bfloat16(), h.transpose(1, 2).flatten(2), *condition(c).chunk(3, -1))
         assert q.dtype == out.dtype == torch.bfloat16
         return (y + out).float().square().mean()
 
@@ -161,9 +149,7 @@ def test_autocast_and_compilation_take_mixed_dtypes() -> None:
     plain = torch.autograd.grad(block(x, c), parameters)
     assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in plain)
     torch.compiler.reset()
-    compiled = torch.autograd.grad(
-        torch.compile(block, fullgraph=True, backend="aot_eager")(x, c), parameters
-    )
+    compiled = torch.autograd.grad(torch.compile(block, fullgraph=True, backend="aot_eager")(x, c), parameters)
     torch.testing.assert_close(plain, compiled, rtol=2e-2, atol=1e-3)
 
 
@@ -189,9 +175,7 @@ def test_modes_see_one_operator_and_the_same_numbers() -> None:
 def test_checkpointing_and_second_derivatives() -> None:
     x, h, gate, scale, shift, offsets = streams(5, [4, 2])
     x.requires_grad_()
-    plain = torch.autograd.grad(ops.gated_norm_modulate(x, h, gate, scale, shift, offsets)[1].sin().sum(), x)[
-        0
-    ]
+    plain = torch.autograd.grad(ops.gated_norm_modulate(x, h, gate, scale, shift, offsets)[1].sin().sum(), x)[0]
     outputs = checkpoint(ops.gated_norm_modulate, x, h, gate, scale, shift, offsets, use_reentrant=False)
     assert torch.equal(torch.autograd.grad(outputs[1].sin().sum(), x)[0], plain)
     first = torch.autograd.grad(

@@ -142,9 +142,7 @@ def test_a_faulty_operation_is_told_where_it_is_made() -> None:
         return a + b
 
     def make(reference: Any, **fields: Any) -> Operation:
-        return Operation(
-            "broken", reference, inputs=lambda d: None, example=example, cost=lambda c: (0, 0), **fields
-        )
+        return Operation("broken", reference, inputs=lambda d: None, example=example, cost=lambda c: (0, 0), **fields)
 
     with pytest.raises(MaquetteError, match="parameter 'a' of the reference is annotated None"):
         make(untyped)

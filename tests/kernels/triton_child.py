@@ -79,9 +79,7 @@ def faults(directory: Path) -> dict[str, str]:
     """Each fault in a fork of its own: ``caught``, ``missed`` or the signal that ended it."""
     verdicts = {}
     for label, (name, old, new) in FAULTS.items():
-        process = multiprocessing.get_context("fork").Process(
-            target=examine_faulty, args=(name, old, new, directory)
-        )
+        process = multiprocessing.get_context("fork").Process(target=examine_faulty, args=(name, old, new, directory))
         process.start()
         process.join()
         verdicts[label] = {0: "missed", 1: "caught"}.get(process.exitcode or 0, f"exit {process.exitcode}")

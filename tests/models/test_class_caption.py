@@ -14,7 +14,9 @@ VOCABULARY = ["a", "red", "tall", "chair", "table", "with", "thick", "legs"]
 
 def conditioner(**changes: object) -> ClassCaption:
     torch.manual_seed(0)
-    return ClassCaption(ClassCaptionConfig(CLASSES, VOCABULARY, width=16, heads=2, max_words=6, **changes))
+    return ClassCaption(
+        ClassCaptionConfig(CLASSES, VOCABULARY, width=16, heads=2, max_words=6, **{"depth": 1, **changes})
+    )
 
 
 def test_words() -> None:
@@ -83,11 +85,9 @@ def test_drop_rates() -> None:
 
 def test_training_really_drops() -> None:
     """The model must see the null condition in training as often as configured, not only in theory."""
-    own = conditioner(drop_class=0.0, drop_caption=0.0, drop_both=0.25)
+    own = conditioner(drop_class=0.0, drop_caption=0.0, drop_both=0.25, drop_word=0.0)
     size = 2000
-    prepared = own.prepare(
-        {"class_id": torch.ones(size, dtype=torch.int64), "caption": ["a red chair"] * size}
-    )
+    prepared = own.prepare({"class_id": torch.ones(size, dtype=torch.int64), "caption": ["a red chair"] * size})
     with torch.no_grad():
         pooled = own(prepared).pooled
         null = own(own.null(1), Drop(torch.tensor([True]), torch.tensor([True]))).pooled
@@ -95,6 +95,16 @@ def test_training_really_drops() -> None:
         assert share == pytest.approx(0.25, abs=0.04)
         own.eval()
         assert not torch.isclose(own(prepared).pooled, null, atol=1e-5).all(dim=1).any()
+
+
+def test_words_are_dropped_in_training_alone() -> None:
+    own = conditioner(drop_class=0.0, drop_caption=0.0, drop_both=0.0, drop_word=0.2)
+    size = 4000
+    prepared = own.prepare({"class_id": torch.zeros(size, dtype=torch.int64), "caption": ["a red chair"] * size})
+    with torch.no_grad():
+        shown = own(prepared).mask[:, 1:4].float().mean().item()
+        assert shown == pytest.approx(0.8, abs=0.02)
+        assert own.eval()(prepared).mask[:, 1:4].all()
 
 
 def test_row_is_the_same_alone_and_in_a_batch() -> None:

@@ -46,9 +46,7 @@ def test_starts_at_zero_velocity() -> None:
     data = batch()
     model = DiT(SMALL).eval()
     prepared = model.conditioner.prepare(data)
-    assert torch.equal(
-        model(data["latent"], torch.full((4,), 0.5), prepared), torch.zeros_like(data["latent"])
-    )
+    assert torch.equal(model(data["latent"], torch.full((4,), 0.5), prepared), torch.zeros_like(data["latent"]))
 
 
 def test_tokens_and_grid_are_inverse() -> None:
@@ -87,9 +85,7 @@ def test_row_is_the_same_alone_and_in_a_batch() -> None:
     t = torch.tensor([0.1, 0.4, 0.7, 0.9])
     together = model(data["latent"], t, condition)
     for i in range(4):
-        alone = model(
-            data["latent"][i : i + 1], t[i : i + 1], {k: v[i : i + 1] for k, v in condition.items()}
-        )
+        alone = model(data["latent"][i : i + 1], t[i : i + 1], {k: v[i : i + 1] for k, v in condition.items()})
         torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=0)
 
 
@@ -97,9 +93,7 @@ def test_attention_against_torch() -> None:
     q, k, v = torch.randn(2, 5, 3, 8), torch.randn(2, 7, 3, 8), torch.randn(2, 7, 3, 8)
     mask = torch.rand(2, 7) < 0.6
     mask[:, 0] = True
-    expected = F.scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask[:, None, None]
-    )
+    expected = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask[:, None, None])
     torch.testing.assert_close(attend(q, k, v, mask), expected.transpose(1, 2))
 
 
@@ -158,7 +152,7 @@ def test_overfits_a_tiny_batch() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(MaquetteError, match="heads"):
         DiT(DiTConfig(width=30, heads=4, conditioner=CONDITIONER))
-    with pytest.raises(MaquetteError, match="multiple of 2"):
+    with pytest.raises(MaquetteError, match="of patch 2"):
         DiT(DiTConfig(latent_resolution=7, conditioner=CONDITIONER))
     with pytest.raises(MaquetteError, match="uniform"):
         plugins.build("objectives", {"name": "flow_matching", "time": "cosine"})

@@ -10,9 +10,7 @@ from maquette.testing import check_architecture
 from maquette_models.grid_vae import GridVAE, GridVAEConfig, GridVAEOutput, fold, unfold
 from maquette_models.vae_objective import VAEObjective, VAEObjectiveConfig, weighted_l1
 
-SMALL = GridVAEConfig(
-    resolution=16, width=16, deep_width=16, color_width=16, shape_channels=3, color_channels=2
-)
+SMALL = GridVAEConfig(resolution=16, width=16, deep_width=16, color_width=16, shape_channels=3, color_channels=2)
 
 
 def batch(size: int = 3, resolution: int = 16) -> dict[str, torch.Tensor]:
@@ -83,9 +81,7 @@ def test_overfits_a_tiny_batch() -> None:
 
 def test_weighted_l1_by_hand() -> None:
     predicted, target = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0])
-    assert weighted_l1(predicted, target, torch.tensor([1.0, 3.0])).item() == pytest.approx(
-        (1 * 1 + 3 * 2) / 4
-    )
+    assert weighted_l1(predicted, target, torch.tensor([1.0, 3.0])).item() == pytest.approx((1 * 1 + 3 * 2) / 4)
 
 
 def test_loss_is_zero_without_kl_on_a_perfect_model() -> None:

@@ -74,9 +74,7 @@ def test_latents_are_those_of_the_autoencoder(runs: Path) -> None:
     part = next(iter(data.val_dataloader()))
     raw = toy.batch([int(name.removeprefix("toy-")) for name in part["id"]])
     expected = load_run(runs / "autoencoder").model.encode(raw["tsdf"], raw["color"])
-    mean, std = (
-        torch.tensor(data.facts()[key]).view(1, -1, 1, 1, 1) for key in ("latent_mean", "latent_std")
-    )
+    mean, std = (torch.tensor(data.facts()[key]).view(1, -1, 1, 1, 1) for key in ("latent_mean", "latent_std"))
     torch.testing.assert_close(part["latent"] * std + mean, expected, atol=1e-4, rtol=1e-4)
     assert part["caption"] == raw["caption"]
     assert torch.equal(part["class_id"], raw["class_id"])
@@ -200,7 +198,7 @@ def test_a_run_without_latents_is_refused(runs: Path) -> None:
 
 def test_judges_learn_from_shards() -> None:
     accuracy = plugins.build(
-        "metrics", {"name": "class_accuracy", "shards": "toy", "reader": "toy_shapes", "steps": 60}
+        "metrics", {"name": "class_accuracy", "shards": "toy", "reader": "toy_shapes", "steps": 200}
     )
     assert accuracy.ceiling == 1.0
     data = toy.batch([0, 1, 2, 3])

@@ -21,9 +21,7 @@ def grid(resolution: int) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
 
 
-def sphere(
-    resolution: int, radius: float, center: tuple[float, float, float] = (0, 0, 0)
-) -> NDArray[np.float32]:
+def sphere(resolution: int, radius: float, center: tuple[float, float, float] = (0, 0, 0)) -> NDArray[np.float32]:
     offset = grid(resolution) - np.array(center).reshape(3, 1, 1, 1)
     return np.clip((np.linalg.norm(offset, axis=0) - radius) / 0.05, -1, 1).astype(np.float32)
 
@@ -38,9 +36,7 @@ def assert_closed_and_outward(vertices: NDArray[np.floating], faces: NDArray[np.
     assert np.array_equal(np.sort(forward), np.sort(backward))
     assert signed_volumes(vertices.astype(np.float64), faces).sum() > 0
     corners = vertices.astype(np.float64)[faces]
-    assert (
-        np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) > 0
-    ).all()
+    assert (np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) > 0).all()
 
 
 def welded(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -75,9 +71,7 @@ def test_surface_at_the_border_is_closed_within_the_cube() -> None:
         assert_closed_and_outward(mesh.vertices, mesh.faces)
 
 
-@given(
-    seed=st.integers(0, 2**31), smooth=st.sampled_from([0.0, 0.7, 1.5, 3.0]), level=st.sampled_from([0, 2])
-)
+@given(seed=st.integers(0, 2**31), smooth=st.sampled_from([0.0, 0.7, 1.5, 3.0]), level=st.sampled_from([0, 2]))
 def test_any_field_gives_a_closed_mesh(seed: int, smooth: float, level: int) -> None:
     """Also fields with many exact zeros, which open the surfaces of plain marching cubes."""
     field = np.random.default_rng(seed).standard_normal((14, 14, 14))
@@ -89,9 +83,7 @@ def test_any_field_gives_a_closed_mesh(seed: int, smooth: float, level: int) -> 
     mesh = extract(field.astype(np.float32))
     assert_closed_and_outward(mesh.vertices, mesh.faces)
     faces = welded(mesh.vertices, mesh.faces)
-    assert np.array_equal(np.sort(np.unique(faces)), np.arange(len(mesh.vertices))), (
-        "no two vertices coincide"
-    )
+    assert np.array_equal(np.sort(np.unique(faces)), np.arange(len(mesh.vertices))), "no two vertices coincide"
 
 
 def test_crumbs_are_left_out() -> None:

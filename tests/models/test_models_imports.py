@@ -21,9 +21,7 @@ def test_module_imports(name: str) -> None:
 
 
 def own_entries() -> list[tuple[str, str]]:
-    return [
-        (kind, e.name) for kind in hookspecs.KINDS for e in plugins.registry(kind) if e.plugin == "models"
-    ]
+    return [(kind, e.name) for kind in hookspecs.KINDS for e in plugins.registry(kind) if e.plugin == "models"]
 
 
 def test_everything_is_registered() -> None:
@@ -40,7 +38,5 @@ def test_targets_exist() -> None:
 
 
 def test_plugin_module_imports_no_torch() -> None:
-    code = (
-        "import sys, maquette_models.plugin; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
-    )
+    code = "import sys, maquette_models.plugin; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

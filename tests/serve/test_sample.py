@@ -1,4 +1,4 @@
-"""`maquette sample` against a pipeline and an exporter that a loose-file plugin provides: serve needs no model of ours."""
+"""`maquette sample` with a pipeline and an exporter out of a loose-file plugin: serve needs no model of ours."""
 
 from __future__ import annotations
 

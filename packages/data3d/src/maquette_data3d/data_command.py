@@ -50,15 +50,9 @@ def inspect(out: str, verify: bool) -> None:
     held = ", ".join(f"{side} {count}" for side, count in about["splits"].items())
     checked = ", every checksum holds" if verify else ""
     click.echo(f"{out}: {about['samples']} samples ({held}) in {about['shards']} shards{checked}")
-    click.echo(
-        f"resolution {about['resolution']}, truncation {about['truncation']}, "
-        f"{about['points']} surface points"
-    )
+    click.echo(f"resolution {about['resolution']}, truncation {about['truncation']}, {about['points']} surface points")
     counts = Counter(entry.class_name for entry in reader.entries)
-    click.echo(
-        f"{len(about['classes'])} classes: "
-        + ", ".join(f"{name} {counts[name]}" for name in about["classes"])
-    )
+    click.echo(f"{len(about['classes'])} classes: " + ", ".join(f"{name} {counts[name]}" for name in about["classes"]))
     click.echo(f"{len(about['vocabulary'])} words in the captions, e.g. '{reader.entries[0].caption}'")
     click.echo(_report(Path(out)).summary())
 

@@ -25,6 +25,4 @@ def register_exporters(register: Register) -> None:
 
 @hookimpl
 def register_commands(register: Register) -> None:
-    register(
-        "data", "Build shards of meshes or procedural shapes, look into them", f"{HERE}.data_command:data"
-    )
+    register("data", "Build shards of meshes or procedural shapes, look into them", f"{HERE}.data_command:data")

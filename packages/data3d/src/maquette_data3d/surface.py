@@ -73,9 +73,7 @@ def _triangulate(loop: list[int]) -> list[tuple[int, int, int]] | None:
     for apex in range(1, last):
         left, right = loop[: apex + 1], loop[apex:]
         outer = (loop[0], loop[apex], loop[last])
-        if (len(left) > 2 and _share_face(left[0], left[-1])) or (
-            len(right) > 2 and _share_face(right[0], right[-1])
-        ):
+        if (len(left) > 2 and _share_face(left[0], left[-1])) or (len(right) > 2 and _share_face(right[0], right[-1])):
             continue
         a = _triangulate(left) if len(left) > 2 else []
         b = _triangulate(right) if len(right) > 2 else []

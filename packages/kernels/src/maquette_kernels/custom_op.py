@@ -84,14 +84,10 @@ def _forward_schema(operation: Operation) -> str:
 def _backward_schema(operation: Operation) -> str:
     residuals = "".join(f", Tensor residual_{i}" for i in range(operation.residual_count))
     gradients = "".join(f", Tensor? gradient_{i}" for i in range(operation.output_count))
-    return (
-        f"({operation.signature.schema}{residuals}{gradients}) -> {_tensors(len(operation.differentiable))}"
-    )
+    return f"({operation.signature.schema}{residuals}{gradients}) -> {_tensors(len(operation.differentiable))}"
 
 
-def run_forward(
-    operation: Operation, arguments: tuple[Any, ...], needs_grad: bool
-) -> tuple[torch.Tensor, ...]:
+def run_forward(operation: Operation, arguments: tuple[Any, ...], needs_grad: bool) -> tuple[torch.Tensor, ...]:
     """Outputs, then residuals (kept outputs not repeated), by the implementation that suits the call."""
     results = as_tuple(operation.resolve(arguments, needs_grad).forward(*arguments))
     return tuple([result.contiguous() for result in results])
@@ -131,9 +127,7 @@ def _forward_fake(operation: Operation) -> Callable[..., Any]:
     return fake
 
 
-def _split(
-    operation: Operation, flat: Sequence[Any]
-) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+def _split(operation: Operation, flat: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
     first = len(operation.signature.names)
     second = first + operation.residual_count
     return tuple(flat[:first]), tuple(flat[first:second]), tuple(flat[second:])
@@ -163,10 +157,7 @@ def _backward_fake(operation: Operation) -> Callable[..., Any]:
     def fake(*flat: Any) -> Any:
         given = [flat[i] for i in operation.differentiable_places]
         return _bare(
-            tuple(
-                torch.empty(0) if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device)
-                for t in given
-            )
+            tuple(torch.empty(0) if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in given)
         )
 
     return fake

@@ -32,9 +32,7 @@ def is_watched(arguments: tuple[Any, ...]) -> bool:
     return not _PLAIN.issuperset(map(type, arguments))
 
 
-def run_eagerly(
-    operation: Operation, arguments: tuple[Any, ...], needs_grad: bool
-) -> tuple[torch.Tensor, ...]:
+def run_eagerly(operation: Operation, arguments: tuple[Any, ...], needs_grad: bool) -> tuple[torch.Tensor, ...]:
     """Outputs of a call, through autograd if it needs gradients; else the residuals come along."""
     if needs_grad:
         results: tuple[torch.Tensor, ...] = _Eager.apply(operation, *arguments)  # type: ignore[no-untyped-call]

@@ -122,13 +122,9 @@ class Operation:
         """
         if not isinstance(candidate, Operation):
             kind = type(candidate).__name__
-            raise MaquetteError(
-                f"kernel '{name}': build gave a {kind}; it must give a maquette_kernels Operation"
-            )
+            raise MaquetteError(f"kernel '{name}': build gave a {kind}; it must give a maquette_kernels Operation")
         if candidate.name != name:
-            raise MaquetteError(
-                f"kernel '{name}': build gave the operation '{candidate.name}'; use one name for both"
-            )
+            raise MaquetteError(f"kernel '{name}': build gave the operation '{candidate.name}'; use one name for both")
         return candidate
 
     @cached_property
@@ -204,9 +200,7 @@ class Operation:
             call = Call.of(self.signature.names, arguments, needs_grad=needs_grad)
             self.raise_if_wrong(call)
             chosen = choose(self, call)
-            if (
-                len(self._chosen) >= _REMEMBERED
-            ):  # ragged lengths differ every step; do not grow without bound
+            if len(self._chosen) >= _REMEMBERED:  # ragged lengths differ every step; do not grow without bound
                 self._chosen.clear()
             self._chosen[key] = chosen
         return chosen

@@ -60,9 +60,7 @@ def run(case: Case) -> tuple[torch.Tensor, ...]:
         return case.operation.handle.call(case.arranged, False)
 
 
-def differentiate(
-    operation: Operation, function: Any, arguments: Sequence[Any], case: Case
-) -> list[torch.Tensor]:
+def differentiate(operation: Operation, function: Any, arguments: Sequence[Any], case: Case) -> list[torch.Tensor]:
     """Gradients of the differentiable arguments of ``function``, by autograd, in order; zeros where there is
     none.
     """
@@ -107,9 +105,7 @@ def gradients(case: Case) -> None:
         return
     with fixed(operation, case.implementation):
         results = differentiate(operation, operation, case.arranged, case)
-    baselines = zip(
-        *(differentiate(operation, operation.reference, a, case) for a in case.nearby), strict=True
-    )
+    baselines = zip(*(differentiate(operation, operation.reference, a, case) for a in case.nearby), strict=True)
     oracles = differentiate(operation, operation.reference, tuple(map(widen, case.arguments)), case)
     names = [n for n, v in zip(operation.signature.names, case.arguments, strict=True) if v is not None]
     names = [n for n in names if n in operation.differentiable]
@@ -170,18 +166,14 @@ def reference_gradients(operation: Operation, arguments: tuple[Any, ...]) -> Non
         if name in operation.differentiable and wide[place] is not None:
             wide[place].requires_grad_()
     if operation.differentiable:
-        torch.autograd.gradcheck(
-            operation.reference, tuple(wide), eps=1e-6, atol=1e-5, rtol=1e-4, fast_mode=True
-        )
+        torch.autograd.gradcheck(operation.reference, tuple(wide), eps=1e-6, atol=1e-5, rtol=1e-4, fast_mode=True)
 
 
 def cost_is_sane(operation: Operation, arguments: tuple[Any, ...]) -> None:
     """Two whole numbers, and traffic of at least one pass over the arguments that the cost claims to read."""
     flops, moved = operation.cost(operation.call(*arguments))
     if not (isinstance(flops, int) and isinstance(moved, int) and flops >= 0 and moved >= 0):
-        raise AssertionError(
-            f"kernel '{operation.name}': cost must give two whole numbers, got {flops!r}, {moved!r}"
-        )
+        raise AssertionError(f"kernel '{operation.name}': cost must give two whole numbers, got {flops!r}, {moved!r}")
 
 
 def _close(

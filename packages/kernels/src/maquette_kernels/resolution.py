@@ -133,9 +133,7 @@ def choose(operation: Operation, call: Call) -> Implementation:
         if refusal is None:
             return implementation
         refusals.append(f"{implementation.name}: {refusal}")
-    raise MaquetteError(
-        f"kernel '{operation.name}': no implementation takes this call ({'; '.join(refusals)})"
-    )
+    raise MaquetteError(f"kernel '{operation.name}': no implementation takes this call ({'; '.join(refusals)})")
 
 
 def explain(operation: Operation, call: Call) -> list[Explanation]:

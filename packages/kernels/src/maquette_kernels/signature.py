@@ -93,6 +93,5 @@ def count_tensors(function: Callable[..., Any], operation: str) -> int:
     if typing.get_origin(returned) is tuple and parts and all(part is torch.Tensor for part in parts):
         return len(parts)
     raise MaquetteError(
-        f"kernel '{operation}': '{function.__name__}' must be annotated '-> Tensor' "
-        "or '-> tuple[Tensor, Tensor]'"
+        f"kernel '{operation}': '{function.__name__}' must be annotated '-> Tensor' or '-> tuple[Tensor, Tensor]'"
     )

@@ -86,9 +86,7 @@ def _examine(operation: Operation, name: str, dtype: torch.dtype, device: str, e
         from hypothesis import HealthCheck, Phase, given, settings
         from hypothesis import strategies as st
     except ImportError as error:
-        raise MaquetteError(
-            "check_operation needs hypothesis; pip install 'maquette-kernels[test]'"
-        ) from error
+        raise MaquetteError("check_operation needs hypothesis; pip install 'maquette-kernels[test]'") from error
     taken = 0
 
     # Not shrunk: a shrinking run repeats slow cases for minutes, and the message names the call anyway.
@@ -120,9 +118,7 @@ def _examine(operation: Operation, name: str, dtype: torch.dtype, device: str, e
         except AssertionError:
             raise
         except Exception as error:  # an implementation may break in any way at all; say in which call
-            case.fail(
-                f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", error
-            )
+            case.fail(f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", error)
 
     try:
         examine()
@@ -130,7 +126,5 @@ def _examine(operation: Operation, name: str, dtype: torch.dtype, device: str, e
         error.__notes__ = []  # hypothesis' note would print every tensor in full
         raise
     if taken == 0:
-        raise AssertionError(
-            f"kernel '{operation.name}' ({name}): refused all of {examples} calls drawn from inputs"
-        )
+        raise AssertionError(f"kernel '{operation.name}' ({name}): refused all of {examples} calls drawn from inputs")
     return taken

@@ -27,9 +27,7 @@ in the call's own dtype, once as called, the others with :func:`nudge`-d argumen
 """
 
 
-def flash_attention_rule(
-    result: torch.Tensor, baselines: Sequence[torch.Tensor], oracle: torch.Tensor
-) -> Verdict:
+def flash_attention_rule(result: torch.Tensor, baselines: Sequence[torch.Tensor], oracle: torch.Tensor) -> Verdict:
     """``err(result) <= 2 * err(baseline) + quantum``, errors being largest absolute differences from the fp64
     oracle.
 

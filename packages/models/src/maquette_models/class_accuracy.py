@@ -64,7 +64,5 @@ def coarse_split(config: ClassAccuracyConfig, split: str) -> tuple[Tensor, Tenso
         for batch in read_shards(config.shards, split, config.reader)
     ]
     if not batches:
-        raise MaquetteError(
-            f"metric 'class_accuracy': '{config.shards}' has no {split} shapes; build more shards"
-        )
+        raise MaquetteError(f"metric 'class_accuracy': '{config.shards}' has no {split} shapes; build more shards")
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])

@@ -69,9 +69,7 @@ class TextBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = (
-            split_heads(part, self.heads) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
-        )
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
         x = x + self.out(join_heads(attend(q, k, v, mask)))
         return x + self.mlp(self.mlp_norm(x))
 
@@ -114,15 +112,11 @@ class ClassCaption(nn.Module):
         """
         ids, captions = batch.get("class_id"), batch.get("caption")
         if ids is None and captions is None:
-            raise MaquetteError(
-                "conditioner 'class_caption' needs 'class_id' or 'caption' in a batch; it has neither"
-            )
+            raise MaquetteError("conditioner 'class_caption' needs 'class_id' or 'caption' in a batch; it has neither")
         size = len(ids) if ids is not None else len(captions or ())
         class_id = torch.full((size,), -1) if ids is None else torch.as_tensor(ids, dtype=torch.int64)
         if size and int(class_id.max()) >= self.null_class:
-            raise MaquetteError(
-                f"class_id {int(class_id.max())} but the conditioner has {self.null_class} classes"
-            )
+            raise MaquetteError(f"class_id {int(class_id.max())} but the conditioner has {self.null_class} classes")
         class_id = torch.where(class_id < 0, self.null_class, class_id)
         rows = [self._encode(text) for text in (captions if captions is not None else [""] * size)]
         prepared = {"class_id": class_id, "words": torch.tensor(rows, dtype=torch.int64).view(size, -1)}
@@ -170,7 +164,5 @@ class ClassCaption(nn.Module):
         return Condition(tokens, mask, F.silu(pooled))
 
     def _encode(self, text: str) -> list[int]:
-        ids: Sequence[int] = [self.word_index.get(word, UNKNOWN) for word in words(text)][
-            : self.config.max_words
-        ]
+        ids: Sequence[int] = [self.word_index.get(word, UNKNOWN) for word in words(text)][: self.config.max_words]
         return [*ids, *[PAD] * (self.config.max_words - len(ids))]

@@ -60,9 +60,7 @@ class ColorAccuracy(Metric):
     def shares(self, mesh: Mesh) -> dict[str, float]:
         """For each colour word the share of a mesh's area that is nearest to it."""
         if mesh.colors is None:
-            raise MaquetteError(
-                "metric 'color_accuracy': a mesh without vertex colors; export it with colors"
-            )
+            raise MaquetteError("metric 'color_accuracy': a mesh without vertex colors; export it with colors")
         corners = mesh.vertices.astype(np.float64)[mesh.faces]
         area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
         rgb = mesh.colors[:, :3][mesh.faces].mean(axis=1) / 255
@@ -101,6 +99,4 @@ def hex_to_rgb(code: str) -> NDArray[np.float64]:
     try:
         return np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)]) / 255
     except ValueError:
-        raise MaquetteError(
-            f"metric 'color_accuracy': '{code}' is no colour; write six hexadecimal digits"
-        ) from None
+        raise MaquetteError(f"metric 'color_accuracy': '{code}' is no colour; write six hexadecimal digits") from None

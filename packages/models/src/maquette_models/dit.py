@@ -34,12 +34,12 @@ class DiTConfig:
     Every `cross_every`-th block attends to the condition's tokens; all see its pooled form.
     """
 
-    latent_channels: int = 6
+    latent_channels: int = 7
     latent_resolution: int = 8
     patch: int = 2
-    width: int = 192
+    width: int = 128
     depth: int = 6
-    heads: int = 6
+    heads: int = 2
     mlp_ratio: int = 4
     cross_every: int = 2
     conditioner: dict[str, Any] = field(default_factory=lambda: {"name": "class_caption"})
@@ -115,12 +115,8 @@ class DiTBlock(nn.Module):
         self.mlp = MLP(width, mlp_ratio * width)
         self.table = nn.Parameter(torch.randn(MODULATIONS, width) / width**0.5)
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, positions: Tensor, tokens: Tensor, mask: Tensor
-    ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = (
-            modulation + self.table
-        ).unbind(dim=1)
+    def forward(self, x: Tensor, modulation: Tensor, positions: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = (modulation + self.table).unbind(dim=1)
         h = self.attention(normalized(x, scale1, shift1), positions)
         if self.cross_attention is not None:
             x, h = gated_norm_modulate(x, h.to(x.dtype), gate1, scale2, shift2)
@@ -180,9 +176,7 @@ class DiT(nn.Module):
         tokens, mask = to_autocast(condition["tokens"]), condition["mask"]
         embedding = rowwise(self.time, time_features(t), self.training) + condition["pooled"]
         signal = F.silu(embedding)
-        modulation = rearrange(
-            rowwise(self.modulation, signal, self.training), "b (m w) -> b m w", m=MODULATIONS
-        )
+        modulation = rearrange(rowwise(self.modulation, signal, self.training), "b (m w) -> b m w", m=MODULATIONS)
         h = self.embed(self.tokens(x)) + self.position
         for layer in self.layers:
             h = layer(h, modulation, self.positions, tokens, mask)
@@ -230,10 +224,8 @@ def time_features(t: Tensor) -> Tensor:
 def check(config: DiTConfig) -> None:
     """Refuse sizes that do not divide each other."""
     if config.width % config.heads:
-        raise MaquetteError(
-            f"architecture 'dit': width {config.width} is no multiple of {config.heads} heads"
-        )
+        raise MaquetteError(f"architecture 'dit': width {config.width} is no multiple of {config.heads} heads")
     if config.latent_resolution % config.patch:
         raise MaquetteError(
-            f"architecture 'dit': resolution {config.latent_resolution} is no multiple of patch {config.patch}"
+            f"architecture 'dit': side {config.latent_resolution} is no multiple of patch {config.patch}"
         )

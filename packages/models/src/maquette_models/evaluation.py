@@ -32,9 +32,14 @@ def evaluate_reconstruction(autoencoder: str | Path, shards: str | Path, limit: 
         limit: at most so many shapes.
     """
     model = load_run(autoencoder).model
-    names = {"iou": "volume_iou", "f_score@.02": "f_score", "chamfer": "chamfer", "normal_consistency": "normal_consistency"}
-    metrics = {key: plugins.build("metrics", {"name": name}) for key, name in names.items()}
-    metrics["f_score@.01"] = plugins.build("metrics", {"name": "f_score", "tau": 0.01})
+    blocks: dict[str, dict[str, Any]] = {
+        "iou": {"name": "volume_iou"},
+        "f_score@.01": {"name": "f_score", "tau": 0.01},
+        "f_score@.02": {"name": "f_score", "tau": 0.02},
+        "chamfer": {"name": "chamfer"},
+        "normal_consistency": {"name": "normal_consistency"},
+    }
+    metrics = {key: plugins.build("metrics", block) for key, block in blocks.items()}
     decoder = plugins.build("decoders", {"name": "marching_cubes", "min_component": 0.0})
     nearest = plugins.build("metrics", {"name": "nearest_training", "shards": str(shards)})
     count = empty = 0
@@ -55,7 +60,7 @@ def evaluate_reconstruction(autoencoder: str | Path, shards: str | Path, limit: 
             for key in ("f_score@.01", "f_score@.02", "chamfer"):
                 metrics[key].update(own, target)
             metrics["normal_consistency"].update(own, own_normals, target, target_normals)
-    figures = {key: Figure(float(metric.compute()), count - (empty if key != "iou" else 0)) for key, metric in metrics.items()}
+    figures = {key: Figure(float(metric.compute()), count - empty) for key, metric in metrics.items()}
     beside = {"nearest training shape instead": float(nearest.compute())}
     figures["iou"] = Figure(figures["iou"].value, count, beside)
     figures["lost_shapes"] = Figure(float(empty), count)
@@ -71,9 +76,7 @@ class Generated:
     class_id: int
 
 
-def evaluate_generation(
-    pipeline: Any, shards: str | Path, count: int = 80, seed: int = 0
-) -> dict[str, Figure]:
+def evaluate_generation(pipeline: Any, shards: str | Path, count: int = 80, seed: int = 0) -> dict[str, Figure]:
     """One sample for each of ``count`` held-out captions, judged by class, colour, diversity and closeness to training.
 
     Args:
@@ -118,7 +121,7 @@ def held_out_captions(shards: str | Path) -> list[tuple[str, int]]:
             by_class.setdefault(class_id, []).append(caption)
     longest = max((len(captions) for captions in by_class.values()), default=0)
     if not longest:
-        raise MaquetteError(f"'{shards}' has no held-out shapes to take captions from; raise held_out or build more shards")
+        raise MaquetteError(f"'{shards}' has no held-out shapes to take captions from; raise held_out or build more")
     turns = range(longest)
     return [(by_class[c][turn], c) for turn in turns for c in sorted(by_class) if turn < len(by_class[c])]
 
@@ -164,4 +167,3 @@ def _held_out(shards: str | Path, limit: int) -> Iterator[dict[str, Any]]:
             return
         yield {key: value[:size] for key, value in batch.items()}
         left -= size
-

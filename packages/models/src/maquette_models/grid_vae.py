@@ -28,12 +28,12 @@ class GridVAEConfig:
 
     resolution: int = 64
     patch: int = 4
-    width: int = 48
-    deep_width: int = 128
+    width: int = 32
+    deep_width: int = 96
     color_width: int = 64
     depth: int = 1
     deep_depth: int = 2
-    shape_channels: int = 5
+    shape_channels: int = 4
     color_channels: int = 3
 
 
@@ -200,6 +200,4 @@ def check(config: GridVAEConfig) -> None:
         )
     for key in ("width", "deep_width", "color_width"):
         if getattr(config, key) % GROUPS:
-            raise MaquetteError(
-                f"architecture 'grid_vae': {key} {getattr(config, key)} is no multiple of {GROUPS}"
-            )
+            raise MaquetteError(f"architecture 'grid_vae': {key} {getattr(config, key)} is no multiple of {GROUPS}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from maquette.durable import whole_file
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.shards import read_shards, shard_facts, shards_fingerprint
@@ -124,13 +123,8 @@ def read_splits(path: Path) -> dict[str, EncodedSplit] | None:
 
 def write_splits(path: Path, splits: dict[str, EncodedSplit]) -> None:
     """Write the cache atomically."""
-    tensors = {f"{name}.latent": split.latent for name, split in splits.items()}
+    tensors = {f"{name}.latent": split.latent.contiguous() for name, split in splits.items()}
     tensors |= {f"{name}.class_id": split.class_id for name, split in splits.items()}
     texts = {name: {"caption": split.caption, "id": split.id} for name, split in splits.items()}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}", dir=path.parent)
-    os.close(handle)
-    try:
+    with whole_file(path) as temporary:
         save_file(tensors, temporary, {"texts": json.dumps(texts)})
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -46,7 +46,16 @@ class Latents(pl.LightningDataModule):
         self.rank, self.world = 0, 1
         self.consumed = 0
         self.splits: dict[str, EncodedSplit] = {}
+        self.adopted: Mapping[str, Any] = {}
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
+
+    def adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        """Keep to the facts of an earlier run, whose weights are tied to its class ids and latent statistics.
+
+        Called before `setup`, when a run is resumed or finetuned on other shards. Classes that the earlier
+        run did not know become -1, no class.
+        """
+        self.adopted = facts
 
     def setup(self, stage: str | None = None) -> None:
         """Encode both splits, or read them from an earlier run's cache.
@@ -56,18 +65,25 @@ class Latents(pl.LightningDataModule):
         """
         if self.config.batch_size % self.world:
             raise MaquetteError(
-                f"dataset 'latents': batch_size {self.config.batch_size} cannot be shared by {self.world} ranks"
+                f"dataset 'latents': batch_size {self.config.batch_size} must be shared by {self.world}"
             )
         if not self.splits:
-            encoded = encode_shards(
-                self.config.shards, self.config.autoencoder, self.config.mirror, self.config.reader
-            )
+            encoded = encode_shards(self.config.shards, self.config.autoencoder, self.config.mirror, self.config.reader)
             self.source_facts, self.splits = encoded.facts, encoded.splits
             if not len(self.splits["train"]):
                 raise MaquetteError(f"dataset 'latents': '{self.config.shards}' has no training shapes")
             latent = self.splits["train"].latent
             self.mean = latent.mean(dim=(0, 2, 3, 4))
             self.std = latent.std(dim=(0, 2, 3, 4)).clamp(min=1e-6)
+            if self.adopted:
+                self._keep_to(self.adopted)
+
+    def _keep_to(self, facts: Mapping[str, Any]) -> None:
+        self.mean, self.std = (torch.tensor(facts[key]) for key in ("latent_mean", "latent_std"))
+        known = {name: number for number, name in enumerate(facts["classes"])}
+        numbers = torch.tensor([known.get(name, -1) for name in self.source_facts["classes"]])
+        self.splits = {name: replace(split, class_id=numbers[split.class_id]) for name, split in self.splits.items()}
+        self.source_facts = {**self.source_facts, "classes": list(facts["classes"])}
 
     def train_dataloader(self) -> Iterator[dict[str, Any]]:
         """This rank's share of each batch, for ever, from where the state is."""

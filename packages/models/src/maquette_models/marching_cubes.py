@@ -20,9 +20,7 @@ from torch import Tensor
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
 
-CLEARANCE = (
-    0.01  # least magnitude of a sample: a surface through a sample itself would give coinciding vertices
-)
+CLEARANCE = 0.01  # least magnitude of a sample: a surface through a sample itself would give coinciding vertices
 GRAY = 190
 
 
@@ -44,9 +42,7 @@ class MarchingCubes:
     def __init__(self, config: MarchingCubesConfig) -> None:
         self.config = config
 
-    def __call__(
-        self, tsdf: Tensor | NDArray[np.float32], color: Tensor | NDArray[np.float32] | None = None
-    ) -> Mesh:
+    def __call__(self, tsdf: Tensor | NDArray[np.float32], color: Tensor | NDArray[np.float32] | None = None) -> Mesh:
         """The surface of a grid, closed also where it reaches the border of the cube.
 
         Args:
@@ -81,9 +77,7 @@ def extract(field: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
     if not np.isfinite(field).all():
         raise MaquetteError("surface extraction: the distance grid has values that are NaN or infinite")
     if not (field < 0).any():
-        raise MaquetteError(
-            "surface extraction: the distance grid is empty (nothing is inside); try another seed"
-        )
+        raise MaquetteError("surface extraction: the distance grid is empty (nothing is inside); try another seed")
     padded = np.pad(np.clip(field, -1, 1), 1, constant_values=1.0)
     padded = np.where(np.abs(padded) < CLEARANCE, np.where(padded < 0, -CLEARANCE, CLEARANCE), padded)
     vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
@@ -103,9 +97,7 @@ def without_crumbs(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Keep the closed pieces, cavities included, whose volume is at least `share` of the largest one's."""
     count = len(vertices)
-    links = coo_array(
-        (np.ones(len(faces) * 2), (faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel())), (count, count)
-    )
+    links = coo_array((np.ones(len(faces) * 2), (faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel())), (count, count))
     pieces, label = connected_components(links, directed=False)
     if pieces == 1:
         return vertices, faces

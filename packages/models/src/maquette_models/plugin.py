@@ -17,17 +17,13 @@ def register_architectures(register: Register) -> None:
 
 @hookimpl
 def register_conditioners(register: Register) -> None:
-    register(
-        "class_caption", f"{HERE}.class_caption:ClassCaptionConfig", f"{HERE}.class_caption:ClassCaption"
-    )
+    register("class_caption", f"{HERE}.class_caption:ClassCaptionConfig", f"{HERE}.class_caption:ClassCaption")
 
 
 @hookimpl
 def register_objectives(register: Register) -> None:
     register("vae", f"{HERE}.vae_objective:VAEObjectiveConfig", f"{HERE}.vae_objective:VAEObjective")
-    register(
-        "flow_matching", f"{HERE}.flow_matching:FlowMatchingConfig", f"{HERE}.flow_matching:FlowMatching"
-    )
+    register("flow_matching", f"{HERE}.flow_matching:FlowMatchingConfig", f"{HERE}.flow_matching:FlowMatching")
 
 
 @hookimpl
@@ -43,9 +39,7 @@ def register_samplers(register: Register) -> None:
 
 @hookimpl
 def register_decoders(register: Register) -> None:
-    register(
-        "marching_cubes", f"{HERE}.marching_cubes:MarchingCubesConfig", f"{HERE}.marching_cubes:MarchingCubes"
-    )
+    register("marching_cubes", f"{HERE}.marching_cubes:MarchingCubesConfig", f"{HERE}.marching_cubes:MarchingCubes")
 
 
 @hookimpl
@@ -58,18 +52,14 @@ def register_metrics(register: Register) -> None:
         f"{HERE}.surface_distance:NormalConsistencyConfig",
         f"{HERE}.surface_distance:NormalConsistency",
     )
-    register(
-        "class_accuracy", f"{HERE}.class_accuracy:ClassAccuracyConfig", f"{HERE}.class_accuracy:ClassAccuracy"
-    )
+    register("class_accuracy", f"{HERE}.class_accuracy:ClassAccuracyConfig", f"{HERE}.class_accuracy:ClassAccuracy")
     register("diversity", f"{HERE}.diversity:DiversityConfig", f"{HERE}.diversity:Diversity")
     register(
         "nearest_training",
         f"{HERE}.nearest_training:NearestTrainingConfig",
         f"{HERE}.nearest_training:NearestTraining",
     )
-    register(
-        "color_accuracy", f"{HERE}.color_accuracy:ColorAccuracyConfig", f"{HERE}.color_accuracy:ColorAccuracy"
-    )
+    register("color_accuracy", f"{HERE}.color_accuracy:ColorAccuracyConfig", f"{HERE}.color_accuracy:ColorAccuracy")
 
 
 @hookimpl

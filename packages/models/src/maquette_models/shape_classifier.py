@@ -39,9 +39,7 @@ def coarse_occupancy(tsdf: Tensor) -> Tensor:
     return F.adaptive_avg_pool3d((tsdf < 0).float(), GRID)
 
 
-def train_classifier(
-    occupancy: Tensor, class_id: Tensor, classes: int, steps: int, seed: int
-) -> ShapeClassifier:
+def train_classifier(occupancy: Tensor, class_id: Tensor, classes: int, steps: int, seed: int) -> ShapeClassifier:
     """A classifier trained on coarse occupancies [N,1,16,16,16]; the same arguments give the same weights.
 
     Shapes are mirrored left to right at random. The global generator is left as it was.

@@ -49,9 +49,7 @@ def read_shards(
     seen: set[str] = set()
     for batch in data.train_dataloader() if split == "train" else data.val_dataloader():
         if "id" not in batch:
-            raise MaquetteError(
-                f"dataset '{reader}' gives batches without 'id'; it cannot be read once through"
-            )
+            raise MaquetteError(f"dataset '{reader}' gives batches without 'id'; it cannot be read once through")
         names = batch["id"]
         fresh = [row for row, name in enumerate(names) if name not in seen and name not in names[:row]]
         if fresh:
@@ -63,10 +61,7 @@ def read_shards(
 
 def choose(batch: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
     """Some rows of a batch of tensors and lists."""
-    return {
-        key: value[rows] if isinstance(value, Tensor) else [value[i] for i in rows]
-        for key, value in batch.items()
-    }
+    return {key: value[rows] if isinstance(value, Tensor) else [value[i] for i in rows] for key, value in batch.items()}
 
 
 def shard_facts(folder: str, reader: str = READER) -> dict[str, Any]:

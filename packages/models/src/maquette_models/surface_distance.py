@@ -115,15 +115,9 @@ class NormalConsistency(SurfaceMetric):
         super().__init__()
         self.signed = config.signed
 
-    def update(
-        self, predicted: Tensor, predicted_normals: Tensor, target: Tensor, target_normals: Tensor
-    ) -> None:
+    def update(self, predicted: Tensor, predicted_normals: Tensor, target: Tensor, target_normals: Tensor) -> None:
         """Count point sets [B,N,3] and [B,M,3] with unit normals of the same shapes."""
-        pairs = zip(
-            predicted_normals.double().cpu().numpy(), target_normals.double().cpu().numpy(), strict=True
-        )
+        pairs = zip(predicted_normals.double().cpu().numpy(), target_normals.double().cpu().numpy(), strict=True)
         for (there, back), (a, b) in zip(nearest_both_ways(predicted, target), pairs, strict=True):
             cosines = (np.sum(a * b[there.index], axis=1), np.sum(b * a[back.index], axis=1))
-            self.add(
-                float(np.mean([side.mean() if self.signed else np.abs(side).mean() for side in cosines]))
-            )
+            self.add(float(np.mean([side.mean() if self.signed else np.abs(side).mean() for side in cosines])))

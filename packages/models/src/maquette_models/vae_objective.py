@@ -17,10 +17,10 @@ BAND = 0.999  # distances below this share of the truncation are near the surfac
 class VAEObjectiveConfig:
     """Cells near the surface count `surface_weight` times more than the saturated rest."""
 
-    surface_weight: float = 16.0
+    surface_weight: float = 30.0
     color_weight: float = 1.0
     color_far_weight: float = 0.02
-    kl_weight: float = 3e-5
+    kl_weight: float = 2e-3
 
 
 class VAEObjective:

@@ -1,4 +1,4 @@
-"""A run's ``report.html``: one self-contained file with curves, pictures, figures beside their baselines, and the config."""
+"""A run's ``report.html``: one self-contained file with curves, pictures, figures beside baselines, and the config."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -82,7 +83,8 @@ def draw_curves(curves: Curves) -> str:
     columns = min(3, max(1, len(terms)))
     rows = -(-len(terms) // columns) or 1
     # The fixed salt makes the same curves the same file.
-    with mpl.rc_context({"svg.hashsalt": "maquette", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    style: Any = {"svg.hashsalt": "maquette", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    with mpl.rc_context(style):
         figure = Figure(figsize=(3.6 * columns, 2.5 * rows), layout="constrained")
         for place, term in enumerate(terms, 1):
             axes = figure.add_subplot(rows, columns, place)

@@ -71,10 +71,13 @@ def find(mesh: CleanMesh, voxel: float) -> Bodies:
     solids, open_parts, thin = [], [], []
     for part in parts:
         mean, deep = _depth(mesh.vertices, faces[part], voxel)
-        if mean < INSIDE or _opens_upwards(mesh.vertices, faces[part]):
+        bound, loose = part, part[:0]
+        if mean < _WHOLE:
+            bound, loose = _loose(mesh.vertices, faces, part)
+            mean, deep = _depth(mesh.vertices, faces[bound], voxel) if len(bound) > len(loose) else (0.0, 0.0)
+        if mean < INSIDE or _opens_upwards(mesh.vertices, faces[bound]):
             open_parts.append(part)
             continue
-        bound, loose = _loose(mesh.vertices, faces, part) if mean < _WHOLE else (part, part[:0])
         solids.append(bound)
         open_parts += [loose] if len(loose) else []
         if deep < 0.5:
@@ -83,9 +86,7 @@ def find(mesh: CleanMesh, voxel: float) -> Bodies:
     groups = _apart(mesh.vertices, faces, solids, voxel)
     if together:
         groups.append(np.concatenate(together))
-    return Bodies(
-        mesh.vertices, faces, groups, _joined(sheet), _joined(thin), corner_colors=colors, repairs=repairs
-    )
+    return Bodies(mesh.vertices, faces, groups, _joined(sheet), _joined(thin), corner_colors=colors, repairs=repairs)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -171,14 +172,9 @@ def _closed_together(
     return [], parts
 
 
-def _apart(
-    vertices: np.ndarray, faces: np.ndarray, parts: list[np.ndarray], voxel: float
-) -> list[np.ndarray]:
+def _apart(vertices: np.ndarray, faces: np.ndarray, parts: list[np.ndarray], voxel: float) -> list[np.ndarray]:
     """Groups of parts whose boxes lie apart, so that only groups have to be combined, by a minimum."""
-    boxes = [
-        (vertices[faces[p]].min((0, 1)) - 4 * voxel, vertices[faces[p]].max((0, 1)) + 4 * voxel)
-        for p in parts
-    ]
+    boxes = [(vertices[faces[p]].min((0, 1)) - 4 * voxel, vertices[faces[p]].max((0, 1)) + 4 * voxel) for p in parts]
     groups: list[list[int]] = []
     for number in sorted(range(len(parts)), key=lambda n: (-len(parts[n]), n)):
         low, high = boxes[number]

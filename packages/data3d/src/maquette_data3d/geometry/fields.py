@@ -123,9 +123,7 @@ class MeshField:
         scaled = np.cross(b - a, c - a)
         lengths = np.linalg.norm(scaled, axis=1)
         total = np.cumsum(lengths)
-        chosen = np.minimum(
-            np.searchsorted(total, rng.random(count) * total[-1], side="right"), len(lengths) - 1
-        )
+        chosen = np.minimum(np.searchsorted(total, rng.random(count) * total[-1], side="right"), len(lengths) - 1)
         u, v = rng.random((count, 1)), rng.random((count, 1))
         fold = u + v > 1
         u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
@@ -159,9 +157,7 @@ def _within(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 def _unsigned(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
     import igl
 
-    squared = igl.point_mesh_squared_distance(np.ascontiguousarray(points), vertices, faces.astype(np.int64))[
-        0
-    ]
+    squared = igl.point_mesh_squared_distance(np.ascontiguousarray(points), vertices, faces.astype(np.int64))[0]
     return np.sqrt(np.maximum(np.asarray(squared), 0.0))
 
 
@@ -180,9 +176,7 @@ def _signs(  # noqa: PLR0917
 ) -> np.ndarray:
     """Signs float32 [blocks near, cells] by winding number; of closed surfaces one cell a region is asked."""
     if not is_closed(faces):
-        return np.where(winding(vertices, faces, points) > 0.5, np.float32(-1), np.float32(1)).reshape(
-            distance.shape
-        )
+        return np.where(winding(vertices, faces, points) > 0.5, np.float32(-1), np.float32(1)).reshape(distance.shape)
     blocks = resolution // _BLOCK
     filled = np.full((blocks**3, _BLOCK**3), np.nan, np.float32)
     filled[near] = distance
@@ -208,18 +202,14 @@ def cell_centres(resolution: int) -> np.ndarray:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
-def mesh_field(
-    vertices: np.ndarray, faces: np.ndarray, corner_colors: np.ndarray, resolution: int
-) -> MeshField:
+def mesh_field(vertices: np.ndarray, faces: np.ndarray, corner_colors: np.ndarray, resolution: int) -> MeshField:
     """The field of a mesh in any position and units: it is normalised and repaired first.
 
     Args:
         vertices: float [V, 3]; faces: int [F, 3]; corner_colors: uint8 [F, 3, 3].
         resolution: cells along the unit cube, which sets how thick a sheet becomes.
     """
-    return field_of(
-        clean(np.asarray(vertices, np.float64), np.asarray(faces, np.int64), corner_colors), resolution
-    )
+    return field_of(clean(np.asarray(vertices, np.float64), np.asarray(faces, np.int64), corner_colors), resolution)
 
 
 def field_of(mesh: CleanMesh, resolution: int) -> MeshField:
@@ -227,9 +217,7 @@ def field_of(mesh: CleanMesh, resolution: int) -> MeshField:
     return MeshField(find(mesh, 1.0 / resolution), SHELL / resolution)
 
 
-def sample_of(
-    field: MeshField, resolution: int, truncation: float, points: int, seed: int
-) -> dict[str, np.ndarray]:
+def sample_of(field: MeshField, resolution: int, truncation: float, points: int, seed: int) -> dict[str, np.ndarray]:
     """Everything a shard stores of a mesh but its class; a pure function of the arguments.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -86,8 +87,7 @@ def _parts(scene: Any, linear: bool) -> list[Geometry]:
     """The scene's triangle meshes, placed; `linear` says that vertex colours and factors are linear light."""
     parts = []
     try:
-        nodes = sorted(scene.graph.nodes_geometry)
-        for node in nodes:
+        for node in scene.graph.nodes_geometry:
             transform, name = scene.graph[node]
             mesh = scene.geometry[name]
             if not hasattr(mesh, "faces") or not len(mesh.faces):
@@ -106,7 +106,15 @@ def _parts(scene: Any, linear: bool) -> list[Geometry]:
     except Exception as error:
         words = " ".join(str(error).split())[:120]
         raise MaquetteError(f"unreadable: {type(error).__name__}: {words}") from error
-    return parts
+    # trimesh draws names of nodes at random: only the content can give the parts a lasting order.
+    return sorted(parts, key=_digest)
+
+
+def _digest(part: Geometry) -> bytes:
+    digest = hashlib.sha256(part.vertices.tobytes())
+    digest.update(part.faces.tobytes())
+    digest.update(part.corner_colors.tobytes())
+    return digest.digest()
 
 
 def _check_arrays(vertices: np.ndarray, faces: np.ndarray, transform: np.ndarray) -> None:

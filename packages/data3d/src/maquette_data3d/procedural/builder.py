@@ -176,9 +176,7 @@ class Builder:
         """Ellipsoid of half axes `half`."""
         return self._place(prim.ELLIPSOID, half, at, rotation, 0.0, operation)
 
-    def superquadric(
-        self, at: Vector, half: Vector, p: float, q: float, rotation: np.ndarray | None = None
-    ) -> Builder:
+    def superquadric(self, at: Vector, half: Vector, p: float, q: float, rotation: np.ndarray | None = None) -> Builder:
         """Superquadric of half axes `half`; exponent p around the y axis, q along it (2 is an ellipsoid)."""
         return self._place(prim.SUPERQUADRIC, (*half, p, q), at, rotation, 0.0, prim.ADD)
 

@@ -126,13 +126,8 @@ def dense(rows, blend, resolution, truncation):
                             kept, d = choose(rows, outer, count, blend, x, y, z, reach, inner, scratch)
                             if truncation > 0.0 and abs(d) > truncation + reach:
                                 grid[a : a + BLOCK, b : b + BLOCK, c : c + BLOCK] = 1.0 if d > 0.0 else -1.0
-                            elif (
-                                truncation == 0.0
-                                and rows[inner[0], prim.PART] == rows[inner[kept - 1], prim.PART]
-                            ):
-                                labels[a : a + BLOCK, b : b + BLOCK, c : c + BLOCK] = int(
-                                    rows[inner[0], prim.PART]
-                                )
+                            elif truncation == 0.0 and rows[inner[0], prim.PART] == rows[inner[kept - 1], prim.PART]:
+                                labels[a : a + BLOCK, b : b + BLOCK, c : c + BLOCK] = int(rows[inner[0], prim.PART])
                             else:
                                 fill(rows, inner, kept, blend, truncation, grid, labels, a, b, c)
     return grid, labels

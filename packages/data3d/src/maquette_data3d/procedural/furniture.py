@@ -6,9 +6,8 @@ import numpy as np
 
 from maquette_data3d.procedural import primitives as prim
 from maquette_data3d.procedural.builder import Builder, Vector, turn
-from maquette_data3d.procedural.grammar import BRASS, CREAM, SLATE, WOOD, Design, between, pick, shade
+from maquette_data3d.procedural.grammar import BRASS, CREAM, SLATE, WOOD, Design, Dice, between, pick, shade
 
-Rng = np.random.Generator
 Place = tuple[float, float]
 
 
@@ -27,23 +26,17 @@ def _corners(x: float, z: float) -> list[Place]:
     return [(x, z), (-x, z), (x, -z), (-x, -z)]
 
 
-def chair(rng: Rng, color: Vector) -> Design:
+def chair(rng: Dice, color: Vector) -> Design:
     """A chair facing +z: four legs or a pedestal, a seat, perhaps a back and arms."""
     size = pick(rng, "tall", "short", "wide", "")
-    back = pick(rng, "no", "solid", "slatted", "ladder", "round")
+    back = pick(rng, "solid", "slatted", "no", "ladder", "round")
     legs, thickness = pick(rng, "square", "round", "pedestal"), pick(rng, "thin", "thick")
     seat_shape = pick(rng, "square", "round")
     arms = back != "no" and rng.random() < 0.3
-    half = {"tall": between(rng, 0.17, 0.2), "wide": between(rng, 0.33, 0.4)}.get(
-        size, between(rng, 0.22, 0.27)
-    )
-    depth = min(half, between(rng, 0.2, 0.25))
-    seat = {"tall": between(rng, 0.48, 0.56), "short": between(rng, 0.2, 0.25)}.get(
-        size, between(rng, 0.34, 0.4)
-    )
+    half, depth, seat = _chair_size(rng, size)
     leg = between(rng, 0.022, 0.026) if thickness == "thin" else between(rng, 0.042, 0.052)
     slab = between(rng, 0.026, 0.036)
-    body, trim = color, pick(rng, WOOD, SLATE, shade(color, 0.72), CREAM)
+    trim = pick(rng, WOOD, SLATE, shade(color, 0.72), CREAM)
     build = Builder().part("legs", trim)
     inset = 0.72 if seat_shape == "round" else 1.0
     reach = ((half - leg) * inset, (depth - leg) * inset)
@@ -52,7 +45,7 @@ def chair(rng: Rng, color: Vector) -> Design:
         build.cylinder((0, 0.024, 0), depth * 0.8, 0.024, depth * 0.7, rounding=0.01)
     else:
         _legs(build, legs, _corners(*reach), seat, leg)
-    build.part("seat", body)
+    build.part("seat", color)
     if seat_shape == "round":
         build.slab((0, seat, 0), (half, slab, depth), depth, 0.014)
     else:
@@ -68,15 +61,17 @@ def chair(rng: Rng, color: Vector) -> Design:
         {"no": "no back", "round": "a round back"}.get(back, f"a {back} back"),
         *(("arms",) if arms else ()),
     )
-    attributes = {
-        "size": size,
-        "back": back,
-        "legs": legs,
-        "leg_thickness": thickness,
-        "seat": seat_shape,
-        "arms": arms,
-    }
+    attributes = dict(size=size, back=back, legs=legs, leg_thickness=thickness, seat=seat_shape, arms=arms)
     return Design(build.finish(), (size,) if size else (), features, attributes)
+
+
+def _chair_size(rng: Dice, size: str) -> Vector:
+    """Half width, half depth, and height of the seat."""
+    widths = {"tall": between(rng, 0.17, 0.2), "wide": between(rng, 0.33, 0.4)}
+    half = widths.get(size, between(rng, 0.22, 0.27))
+    depth = min(half, between(rng, 0.2, 0.25))
+    heights = {"tall": between(rng, 0.48, 0.56), "short": between(rng, 0.2, 0.25)}
+    return half, depth, heights.get(size, between(rng, 0.34, 0.4))
 
 
 def _back(build: Builder, style: str, seat: Vector, tall: float, color: Vector) -> None:
@@ -92,9 +87,7 @@ def _back(build: Builder, style: str, seat: Vector, tall: float, color: Vector) 
     else:
         slant = 0.1 * tall
         for side in (-1, 1):
-            build.rod(
-                (side * half * 0.88, y, -z), (side * half * 0.88, top, -z - slant), bar * 1.15, rounding=0.006
-            )
+            build.rod((side * half * 0.88, y, -z), (side * half * 0.88, top, -z - slant), bar * 1.15, rounding=0.006)
         if style == "slatted":
             build.box((0, top, -z - slant), (half * 0.96, 0.035, bar * 1.1), 0.014)
             for x in (-0.42, 0.0, 0.42):
@@ -112,7 +105,7 @@ def _arms(build: Builder, half: float, depth: float, seat: float, trim: Vector) 
         build.box((x, seat + 0.15, -depth * 0.06), (0.028, 0.022, depth * 0.86), 0.014)
 
 
-def table(rng: Rng, color: Vector) -> Design:
+def table(rng: Dice, color: Vector) -> Design:
     """A table: a top on legs, a pedestal or two panels, perhaps with a shelf."""
     size, top = pick(rng, "tall", "low", "long", ""), pick(rng, "round", "square", "oval")
     if size == "long":
@@ -150,19 +143,17 @@ def table(rng: Rng, color: Vector) -> Design:
         build.slab((0, height, 0), (half, slab, depth), depth, 0.012)
     feet = {"pedestal": f"a {thickness} pedestal", "panel": "panel legs"}.get(legs, f"{thickness} legs")
     features = (feet, *(("a shelf",) if shelf else ()))
-    attributes = {"size": size, "top": top, "legs": legs, "leg_thickness": thickness, "shelf": shelf}
+    attributes = dict(size=size, top=top, legs=legs, leg_thickness=thickness, shelf=shelf)
     return Design(build.finish(), tuple(w for w in (size, top) if w), features, attributes)
 
 
-def lamp(rng: Rng, color: Vector) -> Design:
+def lamp(rng: Dice, color: Vector) -> Design:
     """A lamp: a base, a pole and a coloured shade."""
     size, shape = pick(rng, "tall", "short", ""), pick(rng, "cone", "drum", "dome", "globe", "square")
     base, pole = pick(rng, "round", "square", "tripod", "ball"), pick(rng, "thin", "thick")
     wide = rng.random() < 0.5
     height = 0.9 if size != "short" else between(rng, 0.52, 0.6)
-    half = (between(rng, 0.28, 0.33) if wide else between(rng, 0.17, 0.2)) * (
-        0.85 if size == "tall" else 1.08
-    )
+    half = (between(rng, 0.28, 0.33) if wide else between(rng, 0.17, 0.2)) * (0.85 if size == "tall" else 1.08)
     tall = {"tall": 0.26, "short": 0.3}.get(size, 0.34)
     stem = between(rng, 0.022, 0.026) if pole == "thin" else between(rng, 0.045, 0.055)
     metal = pick(rng, SLATE, BRASS, WOOD, CREAM)
@@ -191,7 +182,7 @@ def lamp(rng: Rng, color: Vector) -> Design:
     )
     if base in ("tripod", "ball"):
         features = (*features, f"a {base} base")
-    attributes = {"size": size, "wide": bool(wide), "shade": shape, "base": base, "pole": pole}
+    attributes = dict(size=size, wide=bool(wide), shade=shape, base=base, pole=pole)
     return Design(build.finish(), adjectives, features, attributes)
 
 

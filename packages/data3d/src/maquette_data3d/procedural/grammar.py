@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +54,35 @@ class Design:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def pick(rng: np.random.Generator, *choices: Any) -> Any:
+@dataclass(frozen=True)
+class Dice:
+    """Draws for a shape's design. `variety` 1 offers every choice, less only the first few; sizes always vary.
+
+    A small model learns from few shapes only what they share.
+    """
+
+    rng: np.random.Generator
+    variety: float = 1.0
+
+    def integers(self, count: int) -> int:
+        """One of the first choices."""
+        return int(self.rng.integers(math.ceil(1 + self.variety * (count - 1) - 1e-9)))
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number of a range."""
+        return float(self.rng.uniform(low, high))
+
+    def random(self) -> float:
+        """In [0, 1] or above: below any p with probability p * variety."""
+        return float(self.rng.random()) / max(self.variety, 1e-9)
+
+
+def pick(rng: np.random.Generator | Dice, *choices: Any) -> Any:
     """One of the choices, all equally likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def between(rng: np.random.Generator, low: float, high: float) -> float:
+def between(rng: np.random.Generator | Dice, low: float, high: float) -> float:
     """A uniform float."""
     return float(rng.uniform(low, high))
 
@@ -76,17 +100,19 @@ def _listed(items: tuple[str, ...]) -> str:
 def caption(rng: np.random.Generator, design: Design, color: str, noun: str) -> str:
     """A caption that names the colour and the noun always, the rest mostly, in one of a few wordings."""
     features = tuple(f for f in design.features if rng.random() < 0.85)
-    before = " ".join((*design.adjectives, color, noun))
-    article = "an" if before[0] in "aeiou" else "a"
+    adjectives = " and ".join(design.adjectives)
+    full, bare = " ".join((*design.adjectives, color, noun)), f"{color} {noun}"
     wording = int(rng.integers(4))
     if not features:
-        return f"{article} {before}" if wording < 3 else before
+        return _with_article(full) if wording < 3 else full
     if wording < 2:
-        return f"{article} {before} with {_listed(features)}"
+        return f"{_with_article(full)} with {_listed(features)}"
     if wording == 2:
-        return f"{before}, {', '.join(features)}"
-    return (
-        f"{article} {color} {noun} with {_listed(features)}, {' and '.join(design.adjectives)}"
-        if (design.adjectives)
-        else f"{article} {before} that has {_listed(features)}"
-    )
+        return f"{full}, {', '.join(features)}"
+    if adjectives:
+        return f"{_with_article(bare)} with {_listed(features)}, {adjectives}"
+    return f"{_with_article(full)} that has {_listed(features)}"
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"

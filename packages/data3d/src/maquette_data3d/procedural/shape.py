@@ -10,13 +10,13 @@ import numpy as np
 
 from maquette_data3d.procedural import evaluate, furniture, objects
 from maquette_data3d.procedural.builder import Program, Vector
-from maquette_data3d.procedural.grammar import Design, caption, color_of_body
+from maquette_data3d.procedural.grammar import Design, Dice, caption, color_of_body
 from maquette_data3d.surface import extract
 
 if TYPE_CHECKING:
     from maquette.types import Mesh
 
-_SAMPLERS: dict[str, Callable[[np.random.Generator, Vector], Design]] = {
+_SAMPLERS: dict[str, Callable[[Dice, Vector], Design]] = {
     "chair": furniture.chair,
     "table": furniture.table,
     "lamp": furniture.lamp,
@@ -92,9 +92,7 @@ class ProceduralShape:
         normals = evaluate.settle(self.program.rows, self.program.blend, points, _GRADIENT_STEP, rounds)
         return points.astype(np.float32), normals
 
-    def fields(
-        self, resolution: int = 64, truncation: float = 0.05, points: int = 8192
-    ) -> dict[str, np.ndarray]:
+    def fields(self, resolution: int = 64, truncation: float = 0.05, points: int = 8192) -> dict[str, np.ndarray]:
         """Everything a shard stores of a shape, a pure function of the shape and the arguments.
 
         Returns:
@@ -128,9 +126,7 @@ class ProceduralShape:
         return Mesh(moved.astype(np.float32), faces, np.concatenate([albedo, opaque], axis=1))
 
 
-def points_on_triangles(
-    vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def points_on_triangles(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Points float32 [count, 3], uniform by area over triangles (vertices [V, 3], faces [F, 3])."""
     a, b, c = (vertices[faces[:, i]].astype(np.float64) for i in range(3))
     areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -142,12 +138,16 @@ def points_on_triangles(
     return (a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]).astype(np.float32)
 
 
-def sample_shape(seed: int, index: int) -> ProceduralShape:
-    """Shape number `index` of a seed: classes take turns, all else is drawn. Pure: nothing else matters."""
+def sample_shape(seed: int, index: int, variety: float = 1.0) -> ProceduralShape:
+    """Shape number `index` of a seed: classes take turns, all else is drawn. Pure: nothing else matters.
+
+    Args:
+        variety: in [0, 1], see `grammar.Dice`; colours and the wording of captions always vary.
+    """
     class_name = CLASSES[index % len(CLASSES)]
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     color_name, color = color_of_body(rng)
-    design = _SAMPLERS[class_name](rng, color)
+    design = _SAMPLERS[class_name](Dice(rng, variety), color)
     words = caption(rng, design, color_name, class_name)
     attributes = {"color": color_name, **design.attributes}
     return ProceduralShape(index, seed, class_name, words, attributes, design.program)

@@ -40,10 +40,9 @@ def contact_sheet(
     head = int(page.large.size * 1.9) if title else 0
     row_head = int(page.small.size * 2.0) if row_labels else 0
     sheet = Image.new("RGB", page.extent(head, row_head), _PAPER)
-    draw = ImageDraw.Draw(sheet)
+    draw, corner = ImageDraw.Draw(sheet), _corner(size)
     if title:
         draw.text((page.margin, page.margin * 0.8), title, _INK, page.large)
-    corner = _corner(size)
     top = page.margin + head
     for number, row in enumerate(rows):
         if row_labels:
@@ -55,10 +54,9 @@ def contact_sheet(
                 place = (left + size / 2, top + row_head + size + page.gap * 0.55 + offset * page.line)
                 draw.text(place, words, _INK, page.text, anchor="ma")
         top += row_head + page.row_height(number)
-    path = Path(path)
-    with whole_file(path) as temporary:
+    with whole_file(Path(path)) as temporary:
         sheet.save(temporary, optimize=True)
-    return path
+    return Path(path)
 
 
 class _Page:
@@ -122,6 +120,6 @@ def _filled(words: list[str], font: ImageFont.FreeTypeFont, width: int) -> list[
 def _cut(words: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     if font.getlength(words) <= width:
         return words
-    while words and font.getlength(words + "…") > width:
+    while words and font.getlength(words + "...") > width:
         words = words[:-1]
-    return words.rstrip() + "…"
+    return words.rstrip() + "..."

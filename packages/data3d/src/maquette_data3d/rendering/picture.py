@@ -103,9 +103,7 @@ def _view(camera: Camera, full: int) -> _View:
     return _View(rotation, eye, focal, full, rays, light)
 
 
-def _project(
-    vertices: np.ndarray, faces: np.ndarray, view: _View
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _project(vertices: np.ndarray, faces: np.ndarray, view: _View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     local = (vertices - view.eye) @ view.rotation.T
     ahead = -local[:, 2]
     inverse = np.where(ahead > raster.NEAR, 1.0 / np.maximum(ahead, raster.NEAR), 0.0)

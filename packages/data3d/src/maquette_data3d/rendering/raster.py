@@ -109,18 +109,15 @@ def shadow(points, light, heights, low, scale, radius, bias):
     """Share of a soft light that is hidden, float32 [P], by a map of heights towards the light.
 
     Args:
-        points: float64 [P, 3]; light: rotation [3, 3] whose last row points to the light; heights: float32 [S, S] largest height a cell; low, scale: from light space
-            to cells; radius: of the soft edge in cells; bias: height that shadows nothing.
+        points: float64 [P, 3]; light: rotation [3, 3] whose last row points to the light; heights: float32
+            [S, S] largest height a cell; low, scale: from light space to cells; radius: of the soft edge in
+            cells; bias: height that shadows nothing.
     """
     hidden = np.zeros(points.shape[0], np.float32)
     size = heights.shape[0]
     for p in range(points.shape[0]):
-        x = (
-            light[0, 0] * points[p, 0] + light[0, 1] * points[p, 1] + light[0, 2] * points[p, 2] - low
-        ) * scale
-        y = (
-            light[1, 0] * points[p, 0] + light[1, 1] * points[p, 1] + light[1, 2] * points[p, 2] - low
-        ) * scale
+        x = (light[0, 0] * points[p, 0] + light[0, 1] * points[p, 1] + light[0, 2] * points[p, 2] - low) * scale
+        y = (light[1, 0] * points[p, 0] + light[1, 1] * points[p, 1] + light[1, 2] * points[p, 2] - low) * scale
         z = light[2, 0] * points[p, 0] + light[2, 1] * points[p, 1] + light[2, 2] * points[p, 2] + bias
         total, over = 0, 0
         for ring in range(1, 5):

@@ -62,9 +62,7 @@ class Assembler:
                 self.filling = [outcome for outcome in self.filling if outcome.number < first]
                 self.next_item = first
                 return broken
-            arrays.write(
-                path, {name: np.stack([sample[name] for sample in samples]) for name in arrays.FIELDS}
-            )
+            arrays.write(path, {name: np.stack([sample[name] for sample in samples]) for name in arrays.FIELDS})
         for number in numbers:
             self.ledger.sample(number).unlink(missing_ok=True)
         self.filling, self.shard = [], self.shard + 1
@@ -124,9 +122,7 @@ def index_lines(
 
 def vocabulary(lines: list[dict[str, Any]]) -> list[str]:
     """The lower-case words of the training captions, sorted."""
-    return sorted(
-        {word for line in lines if line["split"] == TRAIN for word in _WORD.findall(line["caption"].lower())}
-    )
+    return sorted({word for line in lines if line["split"] == TRAIN for word in _WORD.findall(line["caption"].lower())})
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:

@@ -31,19 +31,11 @@ def build_shards(config: BuildConfig) -> BuildReport:
     Raises:
         MaquetteError: the source is missing or empty, `out` holds something else, or nothing could be used.
     """
-    for name in ("source", "out"):
-        if getattr(config, name) == MISSING:
-            raise MaquetteError(f"building shards: '{name}' must be given")
-    out = Path(config.out)
-    if out.exists() and not out.is_dir():
-        raise MaquetteError(f"'{out}' is a file; give a folder for the shards")
+    out = _folder(config)
     sources = items(config)
     classes = _classes(config, sources)
-    plan = {
-        "fingerprint": fingerprint(
-            config.contents(), [f"{i.name}|{i.caption}|{i.class_name}" for i in sources]
-        )
-    }
+    names = [f"{item.name}|{item.caption}|{item.class_name}" for item in sources]
+    plan = {"fingerprint": fingerprint(config.contents(), names)}
     finished = _finished(out, plan)
     if finished:
         return finished
@@ -58,17 +50,23 @@ def build_shards(config: BuildConfig) -> BuildReport:
             if not existed:
                 shutil.rmtree(out, ignore_errors=True)
             raise MaquetteError(_nothing_left(config, report))
-        _write_index(
-            ledger,
-            config=config,
-            sources=sources,
-            outcomes=outcomes,
-            classes=classes,
-            report=report,
-            plan=plan,
-        )
+        lines, sides = _index(config, sources, outcomes)
+        assemble.write_lines(out / "index.jsonl", lines)
+        write_json(out / "report.json", report.plain())
+        # Last of all: its presence says that the build is complete.
+        write_json(out / "shards.json", _description(config, lines, sides, classes, plan))
     ledger.close()
     return report
+
+
+def _folder(config: BuildConfig) -> Path:
+    for name in ("source", "out"):
+        if getattr(config, name) == MISSING:
+            raise MaquetteError(f"building shards: '{name}' must be given")
+    out = Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise MaquetteError(f"'{out}' is a file; give a folder for the shards")
+    return out
 
 
 def _classes(config: BuildConfig, sources: list[Item]) -> list[str]:
@@ -89,17 +87,13 @@ def _finished(out: Path, plan: dict[str, str]) -> BuildReport | None:
     if not marker.is_file():
         return None
     if json.loads(marker.read_text()).get("fingerprint") != plan["fingerprint"]:
-        raise MaquetteError(
-            f"'{out}' holds shards of other settings or sources; choose another folder, or delete it"
-        )
+        raise MaquetteError(f"'{out}' holds shards of other settings or sources; choose another folder, or delete it")
     if (out / WORK).exists():  # killed after the last file, before the clean-up
         Ledger(out).close()
     return BuildReport(out, **json.loads((out / "report.json").read_text()))
 
 
-def _all_outcomes(
-    ledger: Ledger, config: BuildConfig, sources: list[Item], classes: list[str]
-) -> list[Outcome]:
+def _all_outcomes(ledger: Ledger, config: BuildConfig, sources: list[Item], classes: list[str]) -> list[Outcome]:
     """Decides every item, writing shards on the way."""
     assembler = assemble.Assembler(ledger, config.shard_samples, len(sources))
     again: list[int] = []
@@ -128,7 +122,7 @@ def _all_outcomes(
 
 def _run(ledger: Ledger, config: BuildConfig, chosen: list[Item], classes: list[str]) -> Iterator[Outcome]:
     settings = Settings(
-        config.resolution, config.truncation, config.points, config.seed, config.largest_faces
+        config.resolution, config.truncation, config.points, config.seed, config.largest_faces, config.variety
     )
     procedural = config.source == PROCEDURAL
     number_of = {name: number for number, name in enumerate(classes)}
@@ -150,23 +144,11 @@ def _nothing_left(config: BuildConfig, report: BuildReport) -> str:
     return f"none of the {report.found} mesh files of '{config.source}' can be used: {examples}"
 
 
-def _write_index(
-    ledger: Ledger,
-    *,
-    config: BuildConfig,
-    sources: list[Item],
-    outcomes: list[Outcome],
-    classes: list[str],
-    report: BuildReport,
-    plan: dict[str, str],
-) -> None:
-    """Index, report, and last of all the description, whose presence says that the build is complete."""
+def _index(config: BuildConfig, sources: list[Item], outcomes: list[Outcome]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The index of the kept samples, and which side each of them is on."""
     kept = [outcome for outcome in outcomes if not outcome.reason]
     sides = assemble.splits(kept, config.held_out)
-    lines = assemble.index_lines(sources, kept, sides, config.shard_samples)
-    assemble.write_lines(ledger.out / "index.jsonl", lines)
-    write_json(ledger.out / "report.json", report.plain())
-    write_json(ledger.out / "shards.json", _description(config, lines, sides, classes, plan))
+    return assemble.index_lines(sources, kept, sides, config.shard_samples), sides
 
 
 def _description(
@@ -176,8 +158,6 @@ def _description(
     classes: list[str],
     plan: dict[str, str],
 ) -> dict[str, Any]:
-    made_of = config.contents()
-    made_of["source"] = PROCEDURAL if config.source == PROCEDURAL else Path(config.source).name
     return {
         "format": FORMAT,
         "resolution": config.resolution,
@@ -190,5 +170,5 @@ def _description(
         "classes": classes,
         "vocabulary": assemble.vocabulary(lines),
         "fingerprint": plan["fingerprint"],
-        "provenance": {"made_by": f"maquette-data3d {__version__}", "settings": made_of},
+        "provenance": {"made_by": f"maquette-data3d {__version__}", "settings": config.contents()},
     }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -31,6 +32,8 @@ class BuildConfig:
     """Surface points stored a sample."""
     count: int = 768
     """Shapes to generate from a procedural source."""
+    variety: float = 1.0
+    """Of procedural shapes, in [0, 1]: below 1 fewer kinds of parts, as a small model can learn."""
     seed: int = 0
     """Of procedural shapes and of the sampling of surface points."""
     limit: int | None = None
@@ -54,6 +57,8 @@ class BuildConfig:
             raise ValueError(f"resolution {self.resolution} is not a multiple of 8 between 8 and 512")
         if not 0 < self.truncation <= 1:
             raise ValueError(f"truncation {self.truncation} is not in (0, 1]")
+        if not 0 <= self.variety <= 1:
+            raise ValueError(f"variety {self.variety} is not in [0, 1]")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out {self.held_out} is not in [0, 1)")
         for name in ("points", "count", "shard_samples", "deadline_s", "memory_mb", "largest_faces"):
@@ -65,7 +70,9 @@ class BuildConfig:
     def contents(self) -> dict[str, object]:
         """The settings that decide what is written, as plain data."""
         settings = {key: value for key, value in asdict(self).items() if key not in _HOW}
-        unused = ("limit", "largest_faces") if self.source == PROCEDURAL else ("count",)
+        if self.source != PROCEDURAL:
+            settings["source"] = Path(self.source).resolve().name  # a folder may move
+        unused = ("limit", "largest_faces") if self.source == PROCEDURAL else ("count", "variety")
         return {key: value for key, value in settings.items() if key not in unused}
 
     def processes(self) -> int:

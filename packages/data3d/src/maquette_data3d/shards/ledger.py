@@ -36,9 +36,7 @@ class Ledger:
                     "choose another folder, or delete it"
                 )
         elif self.out.is_dir() and any(path.name != WORK for path in self.out.iterdir()):
-            raise MaquetteError(
-                f"'{self.out}' is not empty and holds no build of ours; choose another folder"
-            )
+            raise MaquetteError(f"'{self.out}' is not empty and holds no build of ours; choose another folder")
         for name in ("outcomes", "samples"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         write_json(held, plan)
@@ -66,9 +64,7 @@ class Ledger:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise MaquetteError(
-                        f"another process is building '{self.out}'; wait for it to end"
-                    ) from None
+                    raise MaquetteError(f"another process is building '{self.out}'; wait for it to end") from None
             yield
 
     def sample(self, number: int) -> Path:

@@ -27,9 +27,7 @@ class _Child:
     def __init__(self, setup: dict[str, Any]) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         # One thread a child: the pool is the parallelism.
-        environment.update(
-            {name: "1" for name in ("OMP_NUM_THREADS", "IGL_NUM_THREADS", "NUMBA_NUM_THREADS")}
-        )
+        environment.update({name: "1" for name in ("OMP_NUM_THREADS", "IGL_NUM_THREADS", "NUMBA_NUM_THREADS")})
         self.complaints: IO[bytes] = tempfile.TemporaryFile()
         command = [sys.executable, "-m", "maquette_data3d.shards.worker"]
         self.process = subprocess.Popen(
@@ -76,9 +74,7 @@ class _Child:
 class Pool:
     """Runs requests on `size` children and yields outcomes as they come, in no order."""
 
-    def __init__(
-        self, size: int, settings: Settings, procedural: bool, deadline_s: float, memory_mb: int
-    ) -> None:
+    def __init__(self, size: int, settings: Settings, procedural: bool, deadline_s: float, memory_mb: int) -> None:
         self.size, self.deadline = size, deadline_s
         self.setup = {"settings": asdict(settings), "procedural": procedural, "memory_mb": memory_mb}
         self.selector = selectors.DefaultSelector()

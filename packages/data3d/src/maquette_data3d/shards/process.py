@@ -23,6 +23,7 @@ class Settings:
     points: int
     seed: int
     largest_faces: int
+    variety: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def process(item: Item, class_id: int | None, settings: Settings) -> tuple[Outco
 def _procedural(item: Item, settings: Settings) -> tuple[Outcome, dict[str, np.ndarray]]:
     from maquette_data3d.procedural import sample_shape
 
-    shape = sample_shape(settings.seed, item.number)
+    shape = sample_shape(settings.seed, item.number, settings.variety)
     arrays = shape.fields(settings.resolution, settings.truncation, settings.points)
     content = _hash(np.round(shape.program.rows / _GRAIN).astype(np.int64))
     outcome = Outcome(

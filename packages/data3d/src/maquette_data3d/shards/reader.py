@@ -69,9 +69,7 @@ class ShardReader:
         except json.JSONDecodeError:
             raise MaquetteError(f"'{marker}' is damaged: it is not JSON; build the shards again") from None
         if about.get("format") != FORMAT:
-            raise MaquetteError(
-                f"'{self.folder}' has shard format {about.get('format')}, this version reads {FORMAT}"
-            )
+            raise MaquetteError(f"'{self.folder}' has shard format {about.get('format')}, this version reads {FORMAT}")
         return dict(about)
 
     def __len__(self) -> int:
@@ -90,13 +88,9 @@ class ShardReader:
         entry = self.entries[number]
         stacked = self._shard(entry.shard)
         if name not in stacked:
-            raise MaquetteError(
-                f"'{self.folder}' stores no '{name}'; it stores: {', '.join(sorted(stacked))}"
-            )
+            raise MaquetteError(f"'{self.folder}' stores no '{name}'; it stores: {', '.join(sorted(stacked))}")
         if entry.row >= len(stacked[name]):
-            raise MaquetteError(
-                f"'{self.folder / entry.shard}' has no row {entry.row}; build the shards again"
-            )
+            raise MaquetteError(f"'{self.folder / entry.shard}' has no row {entry.row}; build the shards again")
         return stacked[name][entry.row]
 
     def verify(self, number: int) -> None:

@@ -45,9 +45,7 @@ def items(config: BuildConfig) -> list[Item]:
         return [Item(number, f"{PROCEDURAL}/{config.seed}/{number}") for number in range(config.count)]
     folder = Path(config.source)
     if not folder.is_dir():
-        raise MaquetteError(
-            f"source folder '{folder}' does not exist; give a folder of meshes, or '{PROCEDURAL}'"
-        )
+        raise MaquetteError(f"source folder '{folder}' does not exist; give a folder of meshes, or '{PROCEDURAL}'")
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

@@ -69,8 +69,7 @@ class Shards(pl.LightningDataModule):
         """
         if self.config.batch_size % self.world:
             raise MaquetteError(
-                f"dataset 'shards': batch_size {self.config.batch_size} is no multiple of "
-                f"{self.world} processes"
+                f"dataset 'shards': batch_size {self.config.batch_size} is no multiple of {self.world} processes"
             )
         if self.reader is None:
             self.reader = ShardReader(self.config.folder)
@@ -80,8 +79,7 @@ class Shards(pl.LightningDataModule):
             stored = int(self.reader.about["points"])
             if any(name in _POINTS for name in self.config.fields) and self.config.points > stored:
                 raise MaquetteError(
-                    f"dataset 'shards': points {self.config.points}, but "
-                    f"'{self.config.folder}' stores {stored}"
+                    f"dataset 'shards': points {self.config.points}, but '{self.config.folder}' stores {stored}"
                 )
 
     def train_dataloader(self) -> Iterator[dict[str, Any]]:
@@ -150,9 +148,7 @@ class Shards(pl.LightningDataModule):
         if self._order[0] != epoch:
             count = len(self.train)
             order = (
-                _generator(self.config.seed, 0, epoch).permutation(count)
-                if self.config.shuffle
-                else np.arange(count)
+                _generator(self.config.seed, 0, epoch).permutation(count) if self.config.shuffle else np.arange(count)
             )
             self._order = (epoch, order)
         return self._order[1]
@@ -195,8 +191,6 @@ def _batch(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Tensors stacked, texts in lists."""
     first = samples[0]
     return {
-        key: torch.stack([s[key] for s in samples])
-        if isinstance(value, Tensor)
-        else [s[key] for s in samples]
+        key: torch.stack([s[key] for s in samples]) if isinstance(value, Tensor) else [s[key] for s in samples]
         for key, value in first.items()
     }

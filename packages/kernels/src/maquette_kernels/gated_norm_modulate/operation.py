@@ -48,11 +48,7 @@ def validate(call: Call) -> str | None:
     for name in ("gate", "scale", "shift"):
         if tuple(call[name].shape) != (batch, x.shape[-1]):
             return f"{name} must be [{batch}, {x.shape[-1]}], got {tuple(call[name].shape)}"
-    return (
-        None
-        if gate.dtype == call["scale"].dtype == call["shift"].dtype
-        else "gate, scale, shift must share a dtype"
-    )
+    return None if gate.dtype == call["scale"].dtype == call["shift"].dtype else "gate, scale, shift must share a dtype"
 
 
 def fake(

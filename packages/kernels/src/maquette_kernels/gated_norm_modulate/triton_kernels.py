@@ -69,19 +69,13 @@ def forward_kernel(
     sequence = _sequence_of(offsets, tl.where(live, row, 0), batch, length, STEPS, RAGGED)
     inner = row - sequence * length
     g = tl.load(gate + (sequence * gate_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
-    a = tl.load(x + (sequence * x_batch + inner * x_row)[:, None] + column, mask=mask, other=0.0).to(
-        tl.float32
-    )
-    b = tl.load(h + (sequence * h_batch + inner * h_row)[:, None] + column, mask=mask, other=0.0).to(
-        tl.float32
-    )
+    a = tl.load(x + (sequence * x_batch + inner * x_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
+    b = tl.load(h + (sequence * h_batch + inner * h_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
     y = a + g * b
     mean = tl.sum(y, 1) / dim
     centred = tl.where(mask, y - mean[:, None], 0.0)
     rstd = tl.rsqrt(tl.sum(centred * centred, 1) / dim + eps)
-    factor = 1.0 + tl.load(scale + (sequence * scale_row)[:, None] + column, mask=mask, other=0.0).to(
-        tl.float32
-    )
+    factor = 1.0 + tl.load(scale + (sequence * scale_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
     term = tl.load(shift + (sequence * shift_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
     place = (row * dim)[:, None] + column
     tl.store(y_out + place, y.to(y_out.dtype.element_ty), mask=mask)
@@ -108,10 +102,7 @@ def backward_kernel(
         _first, behind = _bounds(offsets, sequence, length, RAGGED)
         end = tl.minimum(behind, stop)
         g = tl.load(gate + sequence * gate_row + column, mask=inside, other=0.0).to(tl.float32)[None, :]
-        factor = (
-            1.0
-            + tl.load(scale + sequence * scale_row + column, mask=inside, other=0.0).to(tl.float32)[None, :]
-        )
+        factor = 1.0 + tl.load(scale + sequence * scale_row + column, mask=inside, other=0.0).to(tl.float32)[None, :]
         gate_sum = tl.zeros((DIM,), tl.float32)
         scale_sum = tl.zeros((DIM,), tl.float32)
         shift_sum = tl.zeros((DIM,), tl.float32)
@@ -276,9 +267,5 @@ def _types(kernel: Any) -> dict[str, str]:
         "scale_total",
         "shift_total",
     ]
-    known = (
-        dict.fromkeys(activations, "*bf16")
-        | dict.fromkeys(floats, "*fp32")
-        | {"offsets": "*i64", "eps": "fp32"}
-    )
+    known = dict.fromkeys(activations, "*bf16") | dict.fromkeys(floats, "*fp32") | {"offsets": "*i64", "eps": "fp32"}
     return {name: known.get(name, "i32") for name in kernel.arg_names}

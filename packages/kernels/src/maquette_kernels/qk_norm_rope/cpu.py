@@ -45,12 +45,8 @@ def backward(
     dtype = working_dtype(q, q_weight)
     cos, sin = cos_sin(positions, q.shape[-1], theta, dtype)
     keep, cross = _over_heads(torch.cat([cos, cos], -1), q), _over_heads(torch.cat([sin, -sin], -1), q)
-    q_gradient, q_weight_gradient = _rotate_back(
-        gradients[0], q, q_weight.to(dtype), residuals[0], keep, cross
-    )
-    k_gradient, k_weight_gradient = _rotate_back(
-        gradients[1], k, k_weight.to(dtype), residuals[1], keep, cross
-    )
+    q_gradient, q_weight_gradient = _rotate_back(gradients[0], q, q_weight.to(dtype), residuals[0], keep, cross)
+    k_gradient, k_weight_gradient = _rotate_back(gradients[1], k, k_weight.to(dtype), residuals[1], keep, cross)
     return q_gradient, k_gradient, q_weight_gradient, k_weight_gradient
 
 

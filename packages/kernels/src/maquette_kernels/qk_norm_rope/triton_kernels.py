@@ -73,18 +73,12 @@ def forward_kernel(
     k_row = (batch * k_batch + token * k_token)[:, None] + (head * k_head)[None, :]
     q_source = q_row[:, :, None] + pair[None, None, :]
     k_source = k_row[:, :, None] + pair[None, None, :]
-    _norm_rotate_rows(
-        q, q_weight, q_out, q_rstd, q_source, target, row, row_mask, mask, pair, half, cos, sin, eps
-    )
-    _norm_rotate_rows(
-        k, k_weight, k_out, k_rstd, k_source, target, row, row_mask, mask, pair, half, cos, sin, eps
-    )
+    _norm_rotate_rows(q, q_weight, q_out, q_rstd, q_source, target, row, row_mask, mask, pair, half, cos, sin, eps)
+    _norm_rotate_rows(k, k_weight, k_out, k_rstd, k_source, target, row, row_mask, mask, pair, half, cos, sin, eps)
 
 
 @triton.jit
-def _rotate_back_rows(
-    g, x, w, rstd_in, dx, g_source, source, target, row, row_mask, mask, pair, half, cos, sin
-):
+def _rotate_back_rows(g, x, w, rstd_in, dx, g_source, source, target, row, row_mask, mask, pair, half, cos, sin):
     g_first = tl.load(g + g_source, mask=mask, other=0.0).to(tl.float32)
     g_second = tl.load(g + g_source + half, mask=mask, other=0.0).to(tl.float32)
     turned_first = g_first * cos + g_second * sin
@@ -129,18 +123,10 @@ def backward_kernel(
         row = index[:, None] * heads + head[None, :]
         column = pair[None, None, :]
         target = (row * (2 * half))[:, :, None] + column
-        q_source = ((batch * q_batch + token * q_token)[:, None] + (head * q_head)[None, :])[
-            :, :, None
-        ] + column
-        k_source = ((batch * k_batch + token * k_token)[:, None] + (head * k_head)[None, :])[
-            :, :, None
-        ] + column
-        qg_source = ((batch * qg_batch + token * qg_token)[:, None] + (head * qg_head)[None, :])[
-            :, :, None
-        ] + column
-        kg_source = ((batch * kg_batch + token * kg_token)[:, None] + (head * kg_head)[None, :])[
-            :, :, None
-        ] + column
+        q_source = ((batch * q_batch + token * q_token)[:, None] + (head * q_head)[None, :])[:, :, None] + column
+        k_source = ((batch * k_batch + token * k_token)[:, None] + (head * k_head)[None, :])[:, :, None] + column
+        qg_source = ((batch * qg_batch + token * qg_token)[:, None] + (head * qg_head)[None, :])[:, :, None] + column
+        kg_source = ((batch * kg_batch + token * kg_token)[:, None] + (head * kg_head)[None, :])[:, :, None] + column
         sum_first, sum_second = _rotate_back_rows(
             q_grad,
             q,
