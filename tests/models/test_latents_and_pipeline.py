@@ -219,3 +219,43 @@ def test_nearest_training_shape() -> None:
 def test_configs_are_dataclasses_with_defaults() -> None:
     required = {field.name for field in dataclasses.fields(LatentsConfig) if field.default == "???"}
     assert required == {"shards", "autoencoder"}
+
+
+def test_the_facts_of_an_earlier_run_are_kept_to(runs: Path) -> None:
+    """On other shards class ids stay those of the names the weights know, and latents keep their scale."""
+    own = ready(dataset(runs))
+    known = list(reversed(own.facts()["classes"]))[:-1]
+    mean = [value + 1 for value in own.facts()["latent_mean"]]
+    facts = {**own.facts(), "classes": known, "latent_mean": mean}
+    kept = dataset(runs)
+    kept.adopt_facts(facts)
+    ready(kept)
+    assert kept.facts()["classes"] == known and kept.facts()["latent_mean"] == pytest.approx(mean)
+    one, two = next(iter(own.val_dataloader())), next(iter(kept.val_dataloader()))
+    names = own.facts()["classes"]
+    for before, after in zip(one["class_id"].tolist(), two["class_id"].tolist(), strict=True):
+        assert after == (known.index(names[before]) if names[before] in known else -1)
+    std = torch.tensor(own.facts()["latent_std"]).view(1, -1, 1, 1, 1)
+    torch.testing.assert_close(two["latent"], one["latent"] - 1 / std, atol=1e-4, rtol=1e-4)
+
+
+def test_an_empty_shape_is_sampled_again_and_says_so(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = open_pipeline(runs / "flow")
+    whole = torch.full((1, 1, 16, 16, 16), 1.0)
+    whole[..., 4:12, 4:12, 4:12] = -1.0
+    color = torch.full((1, 3, 8, 8, 8), 0.5)
+    seen: list[torch.Tensor] = []
+
+    def fields(latent: torch.Tensor, empties: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(latent)
+        return (whole if len(seen) > empties else torch.ones_like(whole)), color
+
+    monkeypatch.setattr(pipeline, "fields", lambda latent: fields(latent, 2))
+    asset = pipeline(Request(prompt="a ball", seed=3))
+    assert asset.metadata["attempts"] == 3 and asset.metadata["seed"] == 3
+    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+    seen.clear()
+    monkeypatch.setattr(pipeline, "fields", lambda latent: fields(latent, 9))
+    with pytest.raises(MaquetteError, match="nothing is inside"):
+        pipeline(Request(prompt="a ball", seed=3))
+    assert len(seen) == 3

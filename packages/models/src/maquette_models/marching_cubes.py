@@ -77,7 +77,9 @@ def extract(field: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
     if not np.isfinite(field).all():
         raise MaquetteError("surface extraction: the distance grid has values that are NaN or infinite")
     if not (field < 0).any():
-        raise MaquetteError("surface extraction: the distance grid is empty (nothing is inside); try another seed")
+        raise MaquetteError(
+            "surface extraction: the distance grid is empty (nothing is inside); try another seed or train longer"
+        )
     padded = np.pad(np.clip(field, -1, 1), 1, constant_values=1.0)
     padded = np.where(np.abs(padded) < CLEARANCE, np.where(padded < 0, -CLEARANCE, CLEARANCE), padded)
     vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,10 +12,14 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from maquette import plugins
+from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
 from maquette_models.guidance import Guided
+
+ATTEMPTS = 3
+"""How often a request is sampled, each time from another noise, when the shape comes out empty."""
 
 
 @dataclass
@@ -40,6 +44,13 @@ class Order:
     steps: int
     guidance: float
     unknown_words: list[str]
+    attempt: int = 0
+
+    @property
+    def noise_seed(self) -> int:
+        """The request's own seed, or what follows from it when the shape before came out empty."""
+        seed = self.request.seed
+        return seed if self.attempt == 0 else fold("attempt", seed, self.attempt)
 
 
 class TextTo3D:
@@ -66,7 +77,7 @@ class TextTo3D:
         """The asset of one request.
 
         Raises:
-            MaquetteError: an unknown class, or a latent that decodes to nothing.
+            MaquetteError: an unknown class; or the shape came out empty, also from the seeds that follow.
         """
         return self.batch([request])[0]
 
@@ -92,7 +103,7 @@ class TextTo3D:
     def sample(self, orders: Sequence[Order], steps: int) -> Tensor:
         """Normalised latents [B,C,L,L,L] of orders of one number of steps, each from its own seed's noise."""
         noise = [
-            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(order.request.seed))
+            torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(order.noise_seed))
             for order in orders
         ]
         # Conditions are encoded one by one: what a row's encoding is must not depend on the rows beside it.
@@ -135,10 +146,15 @@ class TextTo3D:
 
     def _asset(self, order: Order, latent: Tensor) -> tuple[Asset, Tensor]:
         tsdf, color = self.fields(latent)
+        while not bool((tsdf < 0).any()) and order.attempt < ATTEMPTS - 1:
+            order = replace(order, attempt=order.attempt + 1)
+            latent = self.sample([order], order.steps)
+            tsdf, color = self.fields(latent)
         metadata = {
             "prompt": order.request.prompt,
             "class_name": order.class_name,
             "seed": order.request.seed,
+            "attempts": order.attempt + 1,
             "steps": order.steps,
             "guidance": order.guidance,
             "latent_sha256": hashlib.sha256(latent.float().numpy().tobytes()).hexdigest(),
