@@ -68,6 +68,8 @@ class ToyModel(nn.Module):
 
     def __init__(self, config: ToyModelConfig) -> None:
         super().__init__()
+        # Channels-last on purpose: a resumed optimizer state must take over a parameter's strides.
+        self.conv = nn.Conv2d(2, 2, 3, padding=1).to(memory_format=torch.channels_last)
         self.layers = nn.Sequential(
             nn.Linear(config.width, config.hidden), nn.Dropout(config.dropout), nn.Linear(config.hidden, config.width)
         )
@@ -79,7 +81,7 @@ class ToyModel(nn.Module):
         return {"layers.0": "colwise", "layers.2": "rowwise"}
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.layers(x) + self.conv(x.view(len(x), 2, -1, 1)).reshape(x.shape)
 
 
 @dataclass

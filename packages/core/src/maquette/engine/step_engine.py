@@ -134,7 +134,7 @@ class StepEngine:
             # Not load_state_dict: that numbers parameters by position, which another layout would shuffle.
             slots = {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
             if slots:
-                self.optimizer.state[parameter] = slots
+                self.optimizer.state[parameter] = {k: _laid_out_like(parameter, v) for k, v in slots.items()}
         self.micro_step = micro_step
 
     def _names(self) -> dict[Tensor, str]:
@@ -147,3 +147,10 @@ class StepEngine:
             for parameter, slots in self.optimizer.state.items()
             for slot, value in slots.items()
         }
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy with the parameter's strides: fused optimizers walk parameter and state by memory, not by index."""
+    if value.shape != parameter.shape:
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
