@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from maquette.assets import export, find_generator
+from maquette.assets import export, find_generator, made
 from maquette.cli import run
 from maquette.config import checked, load, read_words
 from maquette.progress import say
@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     rows, figures = [], {}
     for title, generator in (("before", pretrained), ("after", folder / "generator")):
         engine = Engine(generator)
-        assets = list(engine.generate([Request(caption, i) for i, caption in enumerate(captions)]))
+        assets = made(engine.generate([Request(caption, i) for i, caption in enumerate(captions)]))
         for index, asset in enumerate(assets):
             export(asset, folder / "samples" / title / f"{index:02d}.glb")
         rows.append([(asset.mesh, f"{title}: {asset.metadata['prompt']}") for asset in assets])

@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from maquette.assets import export
+from maquette.assets import export, made
 from maquette.cli import run
 from maquette.config import RunConfig, checked, load, read_words, read_yaml
 from maquette.durable import removed_on_mistake, write_text
@@ -74,7 +74,7 @@ def main(words: list[str]) -> None:
     engine = Engine(folder / "generator")
     prompts = list(config.sample.prompts) or [caption for caption, _ in held_out_captions(folder / "shards")]
     requests = [Request(prompt, config.sample.seed + i) for i, prompt in enumerate(prompts[: config.sample.count])]
-    assets = list(engine.generate(requests))
+    assets = made(engine.generate(requests))
     for index, asset in enumerate(assets):
         export(asset, folder / "samples" / f"{index:02d}-{slug(asset.metadata['prompt'])}.glb")
     tiles = [(asset.mesh, asset.metadata["prompt"]) for asset in assets]

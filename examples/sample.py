@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maquette.assets import export
+from maquette.assets import export, made
 from maquette.cli import run
 from maquette.config import checked, load, read_words
 from maquette.progress import say, track
@@ -35,11 +35,11 @@ def main(words: list[str]) -> None:
     config: SampleConfig = checked(load(SampleConfig, read_words(words)))
     out = Path(config.out)
     requests = [Request(prompt, config.seed + i) for prompt in config.prompts for i in range(config.count)]
-    assets = list(track(Engine(config.run).generate(requests), "Sampling", total=len(requests)))
-    for request, asset in zip(requests, assets, strict=True):
+    assets = made(track(Engine(config.run).generate(requests), "Sampling", total=len(requests)))
+    for asset in assets:
         if asset.metadata["unknown_words"]:
             say(f"warning: ignored words that the model never saw: {', '.join(asset.metadata['unknown_words'])}")
-        export(asset, out / f"{'-'.join(request.prompt.split())}-{request.seed}{config.format}")
+        export(asset, out / f"{'-'.join(asset.metadata['prompt'].split())}-{asset.metadata['seed']}{config.format}")
     tiles = [(asset.mesh, asset.metadata["prompt"]) for asset in assets]
     rows = [tiles[i : i + config.count] for i in range(0, len(tiles), config.count)]
     contact_sheet(rows, out / "contact_sheet.png")

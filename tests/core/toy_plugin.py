@@ -44,8 +44,9 @@ class ToyData(pl.LightningDataModule):
             self.consumed += self.config.batch_size
             yield self.batch(position)
 
-    def val_dataloader(self) -> list[dict[str, Tensor]]:
-        return [self.batch(-1), self.batch(-2)]
+    def val_dataloader(self) -> Iterator[dict[str, Tensor]]:
+        yield self.batch(-1)
+        yield self.batch(-2)
 
     def state_dict(self) -> dict[str, int]:
         return {"consumed": self.consumed}

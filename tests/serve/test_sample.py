@@ -14,7 +14,7 @@ from maquette.types import Request
 PLUGIN = '''
 from dataclasses import dataclass
 import numpy as np
-from maquette import hookimpl
+from maquette import MaquetteError, hookimpl
 from maquette.types import Asset, Mesh
 
 @dataclass
@@ -34,7 +34,7 @@ class Tetra:
         unknown = [word for word in request.prompt.split() if word == "blorb"]
         return Asset(Mesh(vertices, faces), {"prompt": request.prompt, "unknown_words": unknown})
     def batch(self, requests):
-        return [self(request) for request in requests]
+        return [MaquetteError("it came out empty") if r.prompt == "nothing" else self(r) for r in requests]
 
 @dataclass
 class RawConfig:
@@ -91,6 +91,13 @@ def test_several_prompts_and_seeds_are_numbered(run, tmp_path):
     done = sample(run, run, "--prompt", "one", "--prompt", "two", "--count", "2", "--out", out, "size=0.1")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.parent.iterdir()) == [f"x_{i:02d}.raw" for i in range(4)]
+
+
+def test_one_request_that_fails_harms_no_other(run, tmp_path):
+    out = tmp_path / "out" / "x.raw"
+    done = sample(run, run, "--prompt", "one", "--prompt", "nothing", "--prompt", "two", "--out", out)
+    assert done.returncode == 1 and "it came out empty" in done.stderr and "1 of 3 could not be made" in done.stderr
+    assert sorted(p.name for p in out.parent.iterdir()) == ["x_00.raw", "x_02.raw"]
 
 
 def test_words_the_model_never_saw_are_named(run, tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from maquette import plugins
 from maquette.config import resolve_block
 from maquette.errors import MaquetteError, unknown_name
+from maquette.progress import say
 from maquette.runs import RunFolder
 from maquette.types import Asset, Request
 
@@ -19,8 +20,8 @@ class Pipeline(Protocol):
     def __call__(self, request: Request) -> Asset:
         """One asset."""
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset]:
-        """One asset a request, computed together."""
+    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
+        """One asset a request, computed together; where one fails, its error in its place, and the others come."""
 
 
 def find_generator(folder: str | Path) -> Path:
@@ -53,6 +54,17 @@ def open_pipeline(folder: str | Path, overrides: Mapping[str, Any] | None = None
     plugins.load_files(config.plugins)
     block = {**resolve_block(config, "pipeline"), "run": str(run), **(overrides or {})}
     return plugins.build("pipelines", block)  # type: ignore[no-any-return]
+
+
+def made(assets: Iterable[Asset | MaquetteError]) -> list[Asset]:
+    """The assets among the results of requests; what failed is said, a line each."""
+    kept = []
+    for asset in assets:
+        if isinstance(asset, MaquetteError):
+            say(f"warning: {asset}")
+        else:
+            kept.append(asset)
+    return kept
 
 
 def check_suffix(path: Path) -> None:

@@ -76,13 +76,16 @@ class TrainingStream:
 
 
 class ValidationStream:
-    """One pass over a dataset's validation loader; a plain list would look like several loaders to Lightning."""
+    """A dataset's validation loader, asked for anew at each pass, so that it may be a generator.
 
-    def __init__(self, loader: Iterable[Any]) -> None:
+    Handed over as it is, a plain list would look like several loaders to Lightning.
+    """
+
+    def __init__(self, loader: Callable[[], Iterable[Any]]) -> None:
         self.loader = loader
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
+        return iter(self.loader())
 
 
 class LogMetrics(pl.Callback):

@@ -208,7 +208,7 @@ class _Session:
                 trainer = self._trainer(request)
                 restore_progress(trainer, self.engine)
                 training = TrainingStream(self.data.train_dataloader(), remaining)
-                trainer.fit(EngineModule(self.engine), training, ValidationStream(self.data.val_dataloader()))
+                trainer.fit(EngineModule(self.engine), training, ValidationStream(self.data.val_dataloader))
             if request.requested and self.engine.step < self.settings.train.steps:
                 assert request.signal is not None
                 where = f"stopped at step {self.engine.step} of {self.settings.train.steps}"

@@ -17,6 +17,7 @@ from maquette.progress import track
 from maquette.report import Figure
 from maquette.runs import load_run
 from maquette.types import Asset, Mesh, Request
+from maquette_models.class_caption import words
 from maquette_models.shards import read_shards
 from maquette_models.surface_points import surface_points
 
@@ -69,15 +70,18 @@ def evaluate_reconstruction(autoencoder: str | Path, shards: str | Path, limit: 
 
 @dataclass(frozen=True)
 class Generated:
-    """An asset and the field it was extracted from, float32 [1, 1, R, R, R]."""
+    """A mesh, the field it was extracted from, float32 [1, 1, R, R, R], and what was asked for."""
 
-    asset: Asset
+    mesh: Mesh
     tsdf: Tensor
+    caption: str
     class_id: int
 
 
 def evaluate_generation(pipeline: Any, shards: str | Path, count: int = 80, seed: int = 0) -> dict[str, Figure]:
     """One sample for each of ``count`` held-out captions, judged by class, colour, diversity and closeness to training.
+
+    A sample that comes out empty counts as wrong in the accuracies, and is left out of the rest.
 
     Args:
         pipeline: a ``text_to_3d`` pipeline.
@@ -87,11 +91,10 @@ def evaluate_generation(pipeline: Any, shards: str | Path, count: int = 80, seed
     """
     rows = held_out_captions(shards)
     rows = [rows[i % len(rows)] for i in range(count)]
-    requests = [Request(prompt=caption, seed=seed + i) for i, (caption, _) in enumerate(rows)]
-    generated = [
-        Generated(asset, tsdf, class_id)
-        for (asset, tsdf), (_, class_id) in zip(_generate(pipeline, requests), rows, strict=True)
-    ]
+    generated = list(_generate(pipeline, rows, seed))
+    figures = {"empty_share": Figure(1 - len(generated) / count, count)}
+    if not generated:
+        return figures
     labels = torch.tensor([one.class_id for one in generated])
     fields = torch.cat([one.tsdf for one in generated])
     accuracy = plugins.build("metrics", {"name": "class_accuracy", "shards": str(shards)})
@@ -102,15 +105,23 @@ def evaluate_generation(pipeline: Any, shards: str | Path, count: int = 80, seed
     diversity.update(fields, labels)
     for batch in read_shards(str(shards), "val"):
         real.update(batch["tsdf"], batch["class_id"])
-    figures = {
-        "class_accuracy": Figure(float(accuracy.compute()), count, {"real held-out shapes": accuracy.ceiling,
-                                                                    "chance": 1 / len(set(labels.tolist()))}),
-        "diversity": Figure(float(diversity.compute()), count, {"real held-out shapes": float(real.compute())}),
-        "nearest_training_iou": Figure(float(nearest.compute()), count, {"real held-out shapes": nearest.held_out}),
-        **_color_figure(generated),
-        **_mesh_figures([one.asset.mesh for one in generated]),
-    }  # fmt: skip
-    return figures
+    classes = len({class_id for _, class_id in rows})
+    return {
+        "class_accuracy": Figure(
+            int(accuracy.correct) / count,
+            count,
+            {"real held-out shapes": accuracy.ceiling, "chance": 1 / classes},
+        ),
+        **_color_figure(generated, rows),
+        "diversity": Figure(
+            float(diversity.compute()), len(generated), {"real held-out shapes": float(real.compute())}
+        ),
+        "nearest_training_iou": Figure(
+            float(nearest.compute()), len(generated), {"real held-out shapes": nearest.held_out}
+        ),
+        **_mesh_figures([one.mesh for one in generated]),
+        **figures,
+    }
 
 
 def held_out_captions(shards: str | Path) -> list[tuple[str, int]]:
@@ -126,19 +137,24 @@ def held_out_captions(shards: str | Path) -> list[tuple[str, int]]:
     return [(by_class[c][turn], c) for turn in turns for c in sorted(by_class) if turn < len(by_class[c])]
 
 
-def _generate(pipeline: Any, requests: Sequence[Request]) -> Iterator[tuple[Asset, Tensor]]:
-    """Assets with the fields behind them; a request that comes out empty is asked again with another seed."""
+def _generate(pipeline: Any, rows: Sequence[tuple[str, int]], seed: int) -> Iterator[Generated]:
+    """What does not come out empty."""
     size = pipeline.config.max_batch
-    for start in track(range(0, len(requests), size), "Generating for the figures"):
-        yield from pipeline.batch_with_fields(requests[start : start + size])
+    for start in track(range(0, len(rows), size), "Generating for the figures"):
+        part = rows[start : start + size]
+        requests = [Request(caption, seed + start + i) for i, (caption, _) in enumerate(part)]
+        for (asset, tsdf), (caption, class_id) in zip(pipeline.batch_with_fields(requests), part, strict=True):
+            if isinstance(asset, Asset):
+                yield Generated(asset.mesh, tsdf, caption, class_id)
 
 
-def _color_figure(generated: Sequence[Generated]) -> dict[str, Figure]:
+def _color_figure(generated: Sequence[Generated], rows: Sequence[tuple[str, int]]) -> dict[str, Figure]:
     metric = plugins.build("metrics", {"name": "color_accuracy"})
     for one in generated:
-        metric.update(one.asset.mesh, one.asset.metadata["prompt"])
-    counted = int(metric.count)
-    return {"color_accuracy": Figure(float(metric.compute()), counted, {"chance": 1 / 8})} if counted else {}
+        metric.update(one.mesh, one.caption)
+    colors = metric.config.palette
+    asked = sum(any(word in colors for word in words(caption)) for caption, _ in rows)
+    return {"color_accuracy": Figure(int(metric.correct) / asked, asked, {"chance": 1 / len(colors)})} if asked else {}
 
 
 def _mesh_figures(meshes: Sequence[Mesh]) -> dict[str, Figure]:

@@ -79,17 +79,20 @@ class TextTo3D:
         Raises:
             MaquetteError: an unknown class; or the shape came out empty, also from the seeds that follow.
         """
-        return self.batch([request])[0]
+        asset = self.batch([request])[0]
+        if isinstance(asset, MaquetteError):
+            raise asset
+        return asset
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset]:
+    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
         """The assets of several requests, in order; forward passes are shared where the number of steps
         agrees."""
         return [asset for asset, _ in self.batch_with_fields(requests)]
 
-    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset, Tensor]]:
+    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset | MaquetteError, Tensor]]:
         """As `batch`, each asset with the distance grid [1,1,R,R,R] that it was extracted from."""
         orders = [self._order(request) for request in requests]
-        assets: dict[int, tuple[Asset, Tensor]] = {}
+        assets: dict[int, tuple[Asset | MaquetteError, Tensor]] = {}
         for steps in sorted({order.steps for order in orders}):
             rows = [i for i, order in enumerate(orders) if order.steps == steps]
             for start in range(0, len(rows), self.config.max_batch):
@@ -144,7 +147,7 @@ class TextTo3D:
         class_id = -1 if order.class_name is None else conditioner.class_index[order.class_name]
         return conditioner.prepare({"class_id": [class_id], "caption": [order.request.prompt]})
 
-    def _asset(self, order: Order, latent: Tensor) -> tuple[Asset, Tensor]:
+    def _asset(self, order: Order, latent: Tensor) -> tuple[Asset | MaquetteError, Tensor]:
         tsdf, color = self.fields(latent)
         while not bool((tsdf < 0).any()) and order.attempt < ATTEMPTS - 1:
             order = replace(order, attempt=order.attempt + 1)
@@ -160,4 +163,7 @@ class TextTo3D:
             "latent_sha256": hashlib.sha256(latent.float().numpy().tobytes()).hexdigest(),
             "unknown_words": order.unknown_words,
         }
-        return Asset(self.decoder(tsdf[0, 0], color[0]), metadata), tsdf
+        try:
+            return Asset(self.decoder(tsdf[0, 0], color[0]), metadata), tsdf
+        except MaquetteError as error:
+            return MaquetteError(f"'{order.request.prompt}', seed {order.request.seed}: {error}"), tsdf

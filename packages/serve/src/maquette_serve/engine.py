@@ -29,7 +29,7 @@ class Engine:
         self.batch_size = batch_size
         self.pipeline = open_pipeline(run, overrides)
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Asset]:
-        """Yield one asset a request, in order, as soon as its batch is done."""
+    def generate(self, requests: Sequence[Request]) -> Iterator[Asset | MaquetteError]:
+        """Yield one asset a request, in order, as its batch is done; where one fails, its error in its place."""
         for start in range(0, len(requests), self.batch_size):
             yield from self.pipeline.batch(requests[start : start + self.batch_size])

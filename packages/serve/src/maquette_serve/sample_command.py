@@ -48,11 +48,18 @@ def sample(  # noqa: PLR0917 - click passes by name
         for i in range(count)
     ]
     overrides: dict[str, Any] = dict(read_words(words))
+    failures: list[MaquetteError] = []
     assets = Engine(run, overrides).generate(requests)
     for index, asset in enumerate(track(assets, "Sampling", total=len(requests))):
+        if isinstance(asset, MaquetteError):
+            failures.append(asset)
+            say(f"maquette: {asset}")
+            continue
         path = out if len(requests) == 1 else out.with_stem(f"{out.stem}_{index:02d}")
         unknown = asset.metadata.get("unknown_words")
         if unknown:
             say(f"warning: ignored words that the model never saw: {', '.join(unknown)}")
         export(asset, path)
         click.echo(f"{path}  {len(asset.mesh.faces)} faces  {asset.metadata.get('prompt') or class_name}")
+    if failures:
+        raise MaquetteError(f"{len(failures)} of {len(requests)} could not be made; the others are written")
