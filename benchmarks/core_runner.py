@@ -75,7 +75,7 @@ class Plugin:
 CONDITIONER = {"name": "class_caption", "classes": "${facts:classes}", "vocabulary": "${facts:vocabulary}"}
 RUN = {
     "data": {"name": "fixed_latents"},
-    "model": {"name": "dit", "conditioner": CONDITIONER},
+    "model": {"name": "dit", "latent_channels": 6, "conditioner": CONDITIONER},
     "objective": {"name": "flow_matching"},
 }
 
@@ -106,7 +106,7 @@ def bare_seconds(steps: int) -> float:
     data = plugins.build("datasets", RUN["data"])
     torch.manual_seed(0)
     conditioner = {**CONDITIONER, **{key: data.facts()[key] for key in ("classes", "vocabulary")}}
-    model: nn.Module = plugins.build("architectures", {"name": "dit", "conditioner": conditioner})
+    model: nn.Module = plugins.build("architectures", {**RUN["model"], "conditioner": conditioner})
     objective = plugins.build("objectives", RUN["objective"])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     ends = []
