@@ -109,6 +109,14 @@ def test_a_damaged_newest_checkpoint_costs_one_interval_and_nothing_else(tmp_pat
     assert checkpoint.paths(resumed.checkpoints)[0].name == checkpoint.paths(whole.checkpoints)[0].name
 
 
+def test_a_strategy_of_a_strangers_plugin_decides_what_happens_to_gradients(tmp_path):
+    more = ("strategy.name=muted", "optimizer.weight_decay=0", "train.ema_decay=0")
+    one, five = (weights(run(tmp_path / steps, f"train.steps={steps}", *more).path)["model"] for steps in "15")
+    assert all(torch.equal(one[name], five[name]) for name in one)
+    awake = weights(run(tmp_path / "awake", "train.steps=5", *more, "strategy.factor=1").path)["model"]
+    assert not torch.equal(awake["layers.0.weight"], five["layers.0.weight"])
+
+
 def test_accumulating_equals_nothing_lost_in_the_count(tmp_path):
     done = run(tmp_path / "a", "train.steps=6", "train.accumulate=4")
     state = checkpoint.read_newest(done.checkpoints)[0].state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette import hookimpl
+from maquette.parallelism import Parallelism
 
 
 @dataclass
@@ -104,6 +105,30 @@ class ToyObjective:
         loss = (model(x + self.config.noise * torch.randn_like(x)) - x).square().mean()
         self.calls += 1
         return {"loss": loss * float("inf") if self.calls == self.config.break_at else loss, "twice": 2 * loss}
+
+
+@dataclass
+class MutedConfig:
+    """By what every gradient is multiplied."""
+
+    factor: float = 0.0
+
+
+class Muted(Parallelism):
+    """A strategy of one process that scales the gradients, to show that strategies have the last word on them."""
+
+    def __init__(self, config: MutedConfig) -> None:
+        self.config = config
+
+    def reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad *= self.config.factor
+
+
+@hookimpl
+def register_strategies(register: Any) -> None:
+    register("muted", MutedConfig, Muted)
 
 
 @hookimpl
