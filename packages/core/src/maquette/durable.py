@@ -57,12 +57,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def removed_on_mistake(folder: Path) -> Iterator[None]:
-    """A folder that did not exist before is removed when a user's mistake ends what was to fill it."""
+    """A folder that did not exist before is removed when a user's mistake ends what was to fill it.
+
+    Once it has folders of its own, there is work in it, and it stays.
+    """
     fresh = not folder.exists()
     try:
         yield
     except MaquetteError:
-        if fresh:
+        if fresh and folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

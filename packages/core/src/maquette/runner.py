@@ -65,8 +65,8 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     try:
         with run.owned() if parallelism.rank == 0 else nullcontext():
             return _Session(node, settings, run, parallelism).train()
-    except Exception:
-        # A run that never got to its first checkpoint because of a user's mistake leaves nothing half-written.
+    except MaquetteError:
+        # A user's mistake before the first checkpoint leaves nothing half-written; a crash keeps what tells of it.
         if fresh and parallelism.rank == 0 and not checkpoint.paths(run.checkpoints):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
