@@ -12,6 +12,10 @@ class MaquetteError(Exception):
     The command line prints it without a traceback and exits with status 1.
     """
 
+    def __init__(self, message: str) -> None:
+        # What a user typed or a file is called may hold line breaks of its own.
+        super().__init__(" ".join(message.splitlines()))
+
 
 def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "", where: str = "") -> MaquetteError:
     """The error for a wrong name or key: suggests the nearest known one and lists the rest.

@@ -27,6 +27,21 @@ def register_datasets(register: Register) -> None:
 
 
 @hookspec
+def register_features(register: Register) -> None:
+    """``build(config)`` gives what a sample holds beside others: ``fields()`` and ``compute(subject)`` to arrays."""
+
+
+@hookspec
+def register_engines(register: Register) -> None:
+    """``build(config)`` gives an engine that runs a data build: in this process, in local ones, on a cluster."""
+
+
+@hookspec
+def register_curricula(register: Register) -> None:
+    """``build(config)`` gives ``at(consumed)``: how large samples may be at that point of a training."""
+
+
+@hookspec
 def register_architectures(register: Register) -> None:
     """``build(config)`` gives a plain, single-device nn.Module with ``blocks()`` and a tensor-parallel plan."""
 

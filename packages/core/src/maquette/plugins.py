@@ -65,6 +65,10 @@ class PluginManager:
             return
         self._load(name, str(path.resolve()), "-", partial(_import_file, path.resolve()))
 
+    def loose_files(self) -> tuple[str, ...]:
+        """Paths of the loose files that were loaded, for other processes to load as well."""
+        return tuple(s.source for s in self.statuses.values() if s.version == "-" and s.source.endswith(".py"))
+
     def add(self, plugin: Any, name: str) -> None:
         """Register an object with hook implementations, as tests do."""
         self._load(name, repr(plugin), "-", lambda: plugin)
@@ -152,6 +156,11 @@ def load_files(paths: Iterable[str | Path]) -> None:
     """Load loose-file plugins into the process's manager."""
     for path in paths:
         manager().load_file(path)
+
+
+def loose_files() -> tuple[str, ...]:
+    """Paths of the loose files in the process's manager."""
+    return manager().loose_files()
 
 
 def registry(kind: str) -> Registry:
