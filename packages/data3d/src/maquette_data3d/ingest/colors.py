@@ -1,39 +1,19 @@
-"""Colours of a mesh as trimesh holds them - material, texture, faces or vertices - a corner."""
+"""Colors of faces' corners from factors, vertex colors and textures."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-_GREY = (158, 166, 176)
+if TYPE_CHECKING:
+    from maquette_data3d.ingest.parts import Part
+    from maquette_data3d.ingest.pictures import Pictures
+    from maquette_data3d.ingest.scene import Material
+
+GREY = (158, 166, 176)
 _INWARDS = 0.04  # share of the way to the middle of a face: corners of texture islands bleed
-
-
-def corner_colors(mesh: Any, faces: np.ndarray, linear: bool) -> np.ndarray:
-    """sRGB uint8 [F, 3, 3] of each corner of each face.
-
-    Args:
-        mesh: a trimesh.Trimesh.
-        faces: int64 [F, 3].
-        linear: stored colours and factors are linear light, as glTF says; textures never are.
-    """
-    visual = mesh.visual
-    kind = getattr(visual, "kind", None)
-    colors = None
-    if kind == "texture":
-        colors = _material(visual, faces, linear)
-    elif kind == "vertex":
-        colors = _stored(np.asarray(visual.vertex_colors)[faces][..., :3], linear)
-    elif kind == "face":
-        colors = _stored(np.repeat(np.asarray(visual.face_colors)[:, None, :3], 3, axis=1), linear)
-    if colors is None:
-        colors = np.broadcast_to(np.array(_GREY, np.uint8), (len(faces), 3, 3))
-    return np.ascontiguousarray(colors, np.uint8)
-
-
-def _stored(colors: np.ndarray, linear: bool) -> np.ndarray:
-    return to_srgb(colors / 255.0) if linear else colors
 
 
 def to_srgb(light: np.ndarray) -> np.ndarray:
@@ -48,34 +28,48 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def _material(visual: Any, faces: np.ndarray, linear: bool) -> np.ndarray | None:
-    material = visual.material
-    factor = getattr(material, "baseColorFactor", None)
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    if factor is None:
-        factor = None if image is not None else getattr(material, "main_color", None)
-    tint = np.ones(3) if factor is None else _unit(np.asarray(factor, np.float64)[:3])
-    if image is None or visual.uv is None:
-        if factor is None:
-            return None
-        flat = to_srgb(tint) if linear else np.round(tint * 255).astype(np.uint8)
-        return np.broadcast_to(flat, (len(faces), 3, 3))
-    uv = np.asarray(visual.uv, np.float64)[faces]
-    uv = uv + (uv.mean(axis=1, keepdims=True) - uv) * _INWARDS
-    seen = _sample(np.asarray(image.convert("RGB")), np.where(np.isfinite(uv), uv, 0.0))
-    if np.allclose(tint, 1.0):
+_LIGHT_OF_BYTE = to_linear(np.arange(256) / 255.0).astype(np.float32)
+
+
+def light_of(srgb: np.ndarray) -> np.ndarray:
+    """sRGB uint8 to linear light float32."""
+    return _LIGHT_OF_BYTE[srgb]
+
+
+def corner_colors(part: Part, materials: Sequence[Material], pictures: Pictures) -> np.ndarray:
+    """sRGB uint8 [F, 3, 3] of each corner of each face; grey where the file says nothing of color."""
+    colors = np.empty((len(part.faces), 3, 3), np.uint8)
+    of_face = np.broadcast_to(np.asarray(part.material), len(part.faces))
+    for place in np.unique(of_face):
+        faces = slice(None) if np.ndim(part.material) == 0 else np.flatnonzero(of_face == place)
+        material = materials[place] if 0 <= place < len(materials) else None
+        colors[faces] = _painted(part, faces, material, pictures)
+    return colors
+
+
+def _painted(part: Part, faces: slice | np.ndarray, material: Material | None, pictures: Pictures) -> np.ndarray:
+    tint = None if part.tint is None else np.nan_to_num(part.tint[faces])
+    if material is None:
+        return np.array(GREY, np.uint8) if tint is None else to_srgb(tint)
+    factor = np.asarray(material.base_color[:3], np.float32)
+    texels = None
+    if part.uv is not None and "base_color" in material.textures:
+        texels = pictures.texels(material.textures["base_color"])
+    if texels is None:
+        if tint is None:
+            return to_srgb(factor)
+        return to_srgb(tint if part.paints else tint * factor)
+    uv = np.asarray(part.uv, np.float64)[faces] if part.uv is not None else np.zeros((0, 3, 2))
+    seen = _sampled(texels, uv + (uv.mean(axis=1, keepdims=True) - uv) * _INWARDS)
+    if tint is None and np.allclose(factor, 1.0):
         return seen
-    return to_srgb(to_linear(seen / 255.0) * tint)
+    return to_srgb(light_of(seen) * factor * (1.0 if tint is None else tint))
 
 
-def _unit(factor: np.ndarray) -> np.ndarray:
-    return factor / 255.0 if factor.max(initial=0.0) > 1.0 else factor
-
-
-def _sample(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Nearest texels uint8 [..., 3]; textures repeat, v points up as trimesh has it."""
-    height, width = image.shape[:2]
-    u, v = uv[..., 0] % 1.0, (1.0 - uv[..., 1]) % 1.0
-    x = np.minimum((u * width).astype(np.int64), width - 1)
-    y = np.minimum((v * height).astype(np.int64), height - 1)
-    return image[y, x]
+def _sampled(texels: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Nearest texels uint8 [..., 3]; textures repeat, v grows downwards."""
+    height, width = texels.shape[:2]
+    uv = np.where(np.abs(uv) < 1e9, uv, 0.0)  # NaN too
+    x = np.minimum((uv[..., 0] % 1.0 * width).astype(np.int64), width - 1)
+    y = np.minimum((uv[..., 1] % 1.0 * height).astype(np.int64), height - 1)
+    return texels[y, x]

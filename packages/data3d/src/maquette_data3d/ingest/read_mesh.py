@@ -10,11 +10,11 @@ from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_data3d.geometry.repair import normalise
 from maquette_data3d.ingest import declared
-from maquette_data3d.ingest.reading import read
+from maquette_data3d.ingest.reading import ReadLimits, read
 
 
 def read_mesh(path: str | Path, normalised: bool = True, largest_faces: int = 2_000_000) -> Mesh:
-    """Reads GLB, glTF, OBJ, PLY, STL or OFF.
+    """Reads GLB, glTF, OBJ, PLY, STL, OFF, 3MF, FBX, or a ZIP with one of them in it; y is up afterwards.
 
     Args:
         path: the file.
@@ -33,14 +33,14 @@ def read_mesh(path: str | Path, normalised: bool = True, largest_faces: int = 2_
     if path.suffix.lower() not in declared.SUFFIXES:
         raise MaquetteError(f"mesh file '{path}' is not one of {', '.join(declared.SUFFIXES)}")
     try:
-        geometry = read(path, largest_faces)
+        scene = read(path, ReadLimits(largest_faces=largest_faces))
     except MaquetteError as error:
         raise MaquetteError(f"mesh file '{path}' cannot be used: {error}") from None
-    used, index = np.unique(geometry.faces, return_inverse=True)
-    vertices, faces = geometry.vertices[used], index.reshape(-1, 3)
+    used, index = np.unique(scene.faces, return_inverse=True)
+    vertices, faces = scene.vertices[used], index.reshape(-1, 3)
     if normalised:
         vertices = normalise(vertices)
-    corners = geometry.corner_colors.reshape(-1, 3)
+    corners = scene.corner_colors.reshape(-1, 3)
     colors = np.zeros((len(vertices), 3), np.uint8)
     colors[faces.reshape(-1)] = corners
     if not np.array_equal(colors[faces.reshape(-1)], corners):
