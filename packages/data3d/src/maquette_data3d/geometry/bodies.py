@@ -36,6 +36,8 @@ class Bodies:
         thin: face numbers of solids that are thinner than a voxel: they get a shell as well.
         corner_colors: uint8 [F, 3, 3].
         repairs: the mesh's, with "turned_parts" added.
+        source_face: int32 [F], which face of the file each face is.
+        turned: bool [F], whether its corners stand in reverse order against the file.
     """
 
     vertices: np.ndarray
@@ -45,6 +47,8 @@ class Bodies:
     thin: np.ndarray
     corner_colors: np.ndarray
     repairs: dict[str, int]
+    source_face: np.ndarray
+    turned: np.ndarray
 
 
 def winding(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -58,16 +62,8 @@ def find(mesh: CleanMesh, voxel: float) -> Bodies:
     """Sorts the parts of a mesh; `voxel` is the size of a cell, for what counts as thin."""
     faces, colors, repairs = mesh.faces, mesh.corner_colors, dict(mesh.repairs)
     parts = _parts(mesh)
-    inwards = [
-        p
-        for p in parts
-        if _volume(mesh.vertices, faces[p]) < 0 and _depth(mesh.vertices, faces[p][:, ::-1])[0] >= INSIDE
-    ]
-    if inwards:
-        repairs["turned_parts"] = len(inwards)
-        chosen = np.zeros(len(faces), bool)
-        chosen[np.concatenate(inwards)] = True
-        faces, colors = reverse(faces, chosen), reverse(colors, chosen)
+    chosen = _inwards(mesh, parts, repairs)
+    faces, colors = reverse(faces, chosen), reverse(colors, chosen)
     solids, open_parts, thin = [], [], []
     for part in parts:
         mean, deep = _depth(mesh.vertices, faces[part], voxel)
@@ -86,7 +82,30 @@ def find(mesh: CleanMesh, voxel: float) -> Bodies:
     groups = _apart(mesh.vertices, faces, solids, voxel)
     if together:
         groups.append(np.concatenate(together))
-    return Bodies(mesh.vertices, faces, groups, _joined(sheet), _joined(thin), corner_colors=colors, repairs=repairs)
+    return Bodies(
+        vertices=mesh.vertices,
+        faces=faces,
+        solids=groups,
+        sheet=_joined(sheet),
+        thin=_joined(thin),
+        corner_colors=colors,
+        repairs=repairs,
+        source_face=mesh.source_face,
+        turned=mesh.turned ^ chosen,
+    )
+
+
+def _inwards(mesh: CleanMesh, parts: list[np.ndarray], repairs: dict[str, int]) -> np.ndarray:
+    """Faces bool [F] of parts that enclose something and look into it; counts the parts."""
+    vertices, faces, chosen = mesh.vertices, mesh.faces, np.zeros(len(mesh.faces), bool)
+    count = 0
+    for part in parts:
+        if _volume(vertices, faces[part]) < 0 and _depth(vertices, faces[part][:, ::-1])[0] >= INSIDE:
+            chosen[part] = True
+            count += 1
+    if count:
+        repairs["turned_parts"] = count
+    return chosen
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

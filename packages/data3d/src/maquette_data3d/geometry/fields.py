@@ -8,20 +8,22 @@ half: a hard sign, for a soft one bends every distance near a hole). What has no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from einops import rearrange
-from scipy.spatial import cKDTree
 
-from maquette_data3d.geometry.bodies import Bodies, find, winding
+from maquette_data3d.geometry.band import cell_centres, shell_band, solid_band
+from maquette_data3d.geometry.bodies import Bodies, find
 from maquette_data3d.geometry.repair import CleanMesh, clean
-from maquette_data3d.geometry.signs import is_closed, regions
+from maquette_data3d.geometry.sampling import SurfaceSamples, draw, sharp_samples
+from maquette_data3d.geometry.signs import is_closed
+from maquette_data3d.geometry.tree import TriangleTree
+
+__all__ = ["MeshField", "cell_centres", "field_of", "mesh_field"]
 
 SHELL = 0.75
-_BLOCK = 4
-_UNSURE = (0.1, 0.9)  # winding numbers of a far block between which its cells are looked at one by one
-_COLOR_SAMPLES = 16_384
 _TOUCH = 1e-4
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -39,56 +41,34 @@ class MeshField:
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Signed distance float64 [P] at points [P, 3]: exact outside solids and near every surface."""
         points = np.ascontiguousarray(points, np.float64)
-        values = [_signed(self.bodies.vertices, faces, points) for faces in self._solids()]
-        shell = self._shell()
-        if len(shell):
-            values.append(_unsigned(self.bodies.vertices, shell, points) - self.half_shell)
-        return np.min(values, axis=0)
+        best = np.full(len(points), np.inf)
+        for tree in self._solids:
+            asked = tree.at_least(points) < best  # the others are nearer to something else
+            best[asked] = np.minimum(best[asked], tree.signed(points[asked]))
+        if self._shell:
+            asked = self._shell.at_least(points) - self.half_shell < best
+            shell = self._shell.closest(points[asked])[0] - self.half_shell
+            best[asked] = np.minimum(best[asked], shell)
+        return best
 
     def tsdf(self, resolution: int, truncation: float) -> np.ndarray:
         """clamp(sdf / truncation, -1, 1) float32 [R, R, R], [x, y, z], cell-centred; R a multiple of 4."""
         grid = np.ones((resolution,) * 3, np.float32)
-        for faces in self._solids():
-            np.minimum(grid, self._band(faces, resolution, truncation, None), out=grid)
-        shell = self._shell()
-        if len(shell):
-            np.minimum(grid, self._band(shell, resolution, truncation, self.half_shell), out=grid)
+        for tree, group in zip(self._solids, self.bodies.solids, strict=True):
+            one = solid_band(tree, is_closed(self.bodies.faces[group]), resolution, truncation)
+            np.minimum(grid, one, out=grid)
+        if self._shell:
+            np.minimum(grid, shell_band(self._shell, resolution, truncation, self.half_shell), out=grid)
         return grid
 
-    def _solids(self) -> list[np.ndarray]:
-        return [self.bodies.faces[group] for group in self.bodies.solids]
+    @cached_property
+    def _solids(self) -> list[TriangleTree]:
+        return [TriangleTree(self.bodies.vertices, self.bodies.faces[group]) for group in self.bodies.solids]
 
-    def _shell(self) -> np.ndarray:
-        return self.bodies.faces[np.concatenate([self.bodies.sheet, self.bodies.thin])]
-
-    def _band(self, faces: np.ndarray, resolution: int, truncation: float, shell: float | None) -> np.ndarray:
-        """One group's grid: distances only in blocks that its band reaches, signs only where they change."""
-        vertices, solid = self.bodies.vertices, shell is None
-        blocks = resolution // _BLOCK
-        centres = cell_centres(blocks)
-        reach = np.sqrt(3) * 0.5 * (_BLOCK - 1) / resolution
-        far = _unsigned(vertices, faces, centres)
-        near = far <= truncation + reach + (shell or 0.0)
-        coarse = np.ones(len(centres), np.float32)
-        unsure = np.zeros(len(centres), bool)
-        if solid:
-            number = np.zeros(len(centres))
-            number[~near] = winding(vertices, faces, centres[~near]) if (~near).any() else 0.0
-            coarse[number > 0.5] = -1.0
-            unsure = (number > _UNSURE[0]) & (number < _UNSURE[1]) & ~near
-        offsets = cell_centres(_BLOCK) * (_BLOCK / resolution)
-        cells = np.repeat(coarse, _BLOCK**3).reshape(-1, _BLOCK**3)
-        points = (centres[near][:, None] + offsets).reshape(-1, 3)
-        if len(points):
-            distance = _unsigned(vertices, faces, points).astype(np.float32).reshape(-1, _BLOCK**3)
-            if solid:
-                distance *= _signs(vertices, faces, distance, near, points, resolution)
-            cells[near] = np.clip((distance - (shell or 0.0)) / truncation, -1, 1)
-        if unsure.any():
-            points = (centres[unsure][:, None] + offsets).reshape(-1, 3)
-            inside = winding(vertices, faces, points) > 0.5
-            cells[unsure] = np.where(inside, -1.0, 1.0).reshape(-1, _BLOCK**3)
-        return _unblocked(cells, blocks)
+    @cached_property
+    def _shell(self) -> TriangleTree | None:
+        faces = self.bodies.faces[np.concatenate([self.bodies.sheet, self.bodies.thin])]
+        return TriangleTree(self.bodies.vertices, faces) if len(faces) else None
 
     def surface(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Uniform points on the field's surface.
@@ -99,107 +79,76 @@ class MeshField:
         Returns:
             points float32 [count, 3], normals float32 [count, 3], colors uint8 [count, 3] (sRGB).
         """
+        drawn = self.samples(count, rng)
+        return drawn.points, drawn.normals, self.color(drawn)
+
+    def color(self, samples: SurfaceSamples) -> np.ndarray:
+        """Colours uint8 [N, 3] (sRGB) of samples of this field, blended between the corners of their faces."""
+        corners = self.bodies.corner_colors[samples.face].astype(np.float64)
+        return np.round(np.einsum("nc,ncd->nd", samples.weights, corners)).astype(np.uint8)
+
+    def samples(self, count: int, rng: np.random.Generator) -> SurfaceSamples:
+        """The points that `surface` gives of the same generator, with their faces (of `bodies`) and weights."""
         found: list[tuple[np.ndarray, ...]] = []
-        for _ in range(4):
-            points, normals, colors, group = self._draw(count, rng)
-            outside = self._is_outer(points + normals * _TOUCH, group)
-            found.append((points[outside], normals[outside], colors[outside]))
+        for _ in range(_TRIES):
+            *drawn, group = self._draw(count, rng)
+            outside = self._is_outer(drawn[0] + drawn[1] * _TOUCH, group)
+            found.append(tuple(part[outside] for part in drawn))
             if sum(len(part[0]) for part in found) >= count:
                 break
         else:
-            found.append((points, normals, colors))
-        joined = [np.concatenate(parts)[:count] for parts in zip(*found, strict=True)]
-        return joined[0].astype(np.float32), joined[1].astype(np.float32), joined[2]
+            found.append(tuple(drawn))
+        points, normals, face, weights = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
+        return SurfaceSamples(
+            points.astype(np.float32), normals.astype(np.float32), face.astype(np.int32), weights.astype(np.float32)
+        )
+
+    def sharp(self, count: int, rng: np.random.Generator) -> SurfaceSamples:
+        """Points on sharp edges (see `sharp_samples`) that no other part hides, with their faces of `bodies`.
+
+        Where too few can be seen, uniform points of the surface stand in.
+        """
+        found, left = [], count
+        for _ in range(_TRIES):
+            drawn = sharp_samples(self.bodies.vertices, self.bodies.faces, 2 * left, rng)
+            seen = self._is_outer(drawn.points + drawn.normals * _TOUCH, self._group[drawn.face], shell=False)
+            found.append(drawn.chosen(np.flatnonzero(seen)[:left]))
+            left -= len(found[-1].points)
+            if not left:
+                return SurfaceSamples.joined(found)
+        return SurfaceSamples.joined([*found, self.samples(left, rng)])
+
+    @cached_property
+    def _group(self) -> np.ndarray:
+        """Which solid each face belongs to, -1 for sheets."""
+        group = np.full(len(self.bodies.faces), -1)
+        for number, faces in enumerate(self.bodies.solids):
+            group[faces] = number
+        return group
 
     def _draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Points, normals, colours, and the group that each is drawn from (-1: sheets)."""
-        bodies = self.bodies
-        group = np.full(len(bodies.faces), -1)
-        for number, faces in enumerate(bodies.solids):
-            group[faces] = number
+        """Points, normals, faces, weights, and the group that each is drawn from (-1: sheets)."""
+        bodies, group = self.bodies, self._group
         thin = np.zeros(len(bodies.faces), bool)
         thin[bodies.thin] = True
-        a, b, c = (bodies.vertices[bodies.faces[:, i]] for i in range(3))
-        scaled = np.cross(b - a, c - a)
-        lengths = np.linalg.norm(scaled, axis=1)
-        total = np.cumsum(lengths)
-        chosen = np.minimum(np.searchsorted(total, rng.random(count) * total[-1], side="right"), len(lengths) - 1)
-        u, v = rng.random((count, 1)), rng.random((count, 1))
-        fold = u + v > 1
-        u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
-        points = a[chosen] + (b - a)[chosen] * u + (c - a)[chosen] * v
-        normals = scaled[chosen] / lengths[chosen][:, None]
-        corners = bodies.corner_colors[chosen].astype(np.float64)
-        blend = corners[:, 0] * (1 - u - v) + corners[:, 1] * u + corners[:, 2] * v
+        corners = bodies.vertices[bodies.faces]
+        face, weights, normals = draw(corners, count, rng)
+        points = np.einsum("nc,ncd->nd", weights, corners[face])
         # A sheet has two sides, and each point takes one; a thin solid's surface moves outwards.
-        sheet = group[chosen] < 0
+        sheet = group[face] < 0
         normals[sheet & (rng.random(count) < 0.5)] *= -1.0
-        points[sheet | thin[chosen]] += normals[sheet | thin[chosen]] * self.half_shell
-        return points, normals, np.round(blend).astype(np.uint8), group[chosen]
+        points[sheet | thin[face]] += normals[sheet | thin[face]] * self.half_shell
+        return points, normals, face, weights, group[face]
 
-    def _is_outer(self, points: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Points bool [P] that no other solid and no shell hides."""
+    def _is_outer(self, points: np.ndarray, group: np.ndarray, shell: bool = True) -> np.ndarray:
+        """Points bool [P] that no other solid hides, and no shell."""
         outer = np.ones(len(points), bool)
-        for number, faces in enumerate(self._solids()):
-            asked = outer & (group != number) & _within(points, self.bodies.vertices[faces])
-            if asked.any():
-                outer[asked] = winding(self.bodies.vertices, faces, points[asked]) < 0.5
-        shell = self._shell()
-        if len(shell):
-            outer[outer] = _unsigned(self.bodies.vertices, shell, points[outer]) >= self.half_shell
+        for number, tree in enumerate(self._solids):
+            asked = outer & (group != number)
+            outer[asked] = ~tree.inside(points[asked])
+        if self._shell and shell:
+            outer[outer] = self._shell.closest(points[outer])[0] >= self.half_shell
         return outer
-
-
-def _within(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    return ((points >= corners.min((0, 1))) & (points <= corners.max((0, 1)))).all(1)
-
-
-def _unsigned(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
-    import igl
-
-    squared = igl.point_mesh_squared_distance(np.ascontiguousarray(points), vertices, faces.astype(np.int64))[0]
-    return np.sqrt(np.maximum(np.asarray(squared), 0.0))
-
-
-def _signed(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
-    inside = winding(vertices, faces, points) > 0.5
-    return np.where(inside, -1.0, 1.0) * _unsigned(vertices, faces, points)
-
-
-def _signs(  # noqa: PLR0917
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    distance: np.ndarray,
-    near: np.ndarray,
-    points: np.ndarray,
-    resolution: int,
-) -> np.ndarray:
-    """Signs float32 [blocks near, cells] by winding number; of closed surfaces one cell a region is asked."""
-    if not is_closed(faces):
-        return np.where(winding(vertices, faces, points) > 0.5, np.float32(-1), np.float32(1)).reshape(distance.shape)
-    blocks = resolution // _BLOCK
-    filled = np.full((blocks**3, _BLOCK**3), np.nan, np.float32)
-    filled[near] = distance
-    region, first = regions(_unblocked(filled, blocks), np.float32(1.001 / resolution))
-    inside = winding(vertices, faces, (first + 0.5) / resolution - 0.5) > 0.5
-    signs = np.where(inside, np.float32(-1), np.float32(1))[region]
-    return _blocked(signs, blocks)[near]
-
-
-def _unblocked(cells: np.ndarray, blocks: int) -> np.ndarray:
-    shape = {"i": blocks, "j": blocks, "k": blocks, "a": _BLOCK, "b": _BLOCK, "c": _BLOCK}
-    return rearrange(cells, "(i j k) (a b c) -> (i a) (j b) (k c)", **shape)
-
-
-def _blocked(grid: np.ndarray, blocks: int) -> np.ndarray:
-    shape = {"a": _BLOCK, "b": _BLOCK, "c": _BLOCK}
-    return rearrange(grid, "(i a) (j b) (k c) -> (i j k) (a b c)", **shape)
-
-
-def cell_centres(resolution: int) -> np.ndarray:
-    """Centres float64 [R^3, 3] of the unit cube's cells, [x, y, z] order."""
-    axis = (np.arange(resolution) + 0.5) / resolution - 0.5
-    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
 def mesh_field(vertices: np.ndarray, faces: np.ndarray, corner_colors: np.ndarray, resolution: int) -> MeshField:
@@ -215,21 +164,3 @@ def mesh_field(vertices: np.ndarray, faces: np.ndarray, corner_colors: np.ndarra
 def field_of(mesh: CleanMesh, resolution: int) -> MeshField:
     """The field of a cleaned mesh."""
     return MeshField(find(mesh, 1.0 / resolution), SHELL / resolution)
-
-
-def sample_of(field: MeshField, resolution: int, truncation: float, points: int, seed: int) -> dict[str, np.ndarray]:
-    """Everything a shard stores of a mesh but its class; a pure function of the arguments.
-
-    Returns:
-        tsdf float16 [1, R, R, R], color uint8 [3, R/2, R/2, R/2], surface and normals float16 [N, 3].
-    """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    surface, normals, colors = field.surface(max(points, _COLOR_SAMPLES), rng)
-    half = resolution // 2
-    _, nearest = cKDTree(surface, balanced_tree=False, compact_nodes=False).query(cell_centres(half))
-    return {
-        "tsdf": field.tsdf(resolution, truncation)[None].astype(np.float16),
-        "color": np.ascontiguousarray(colors[nearest].T.reshape(3, half, half, half)),
-        "surface": surface[:points].astype(np.float16),
-        "normals": normals[:points].astype(np.float16),
-    }
