@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from maquette.errors import MaquetteError
 from maquette_data3d.geometry.fields import cell_centres, mesh_field
 from maquette_data3d.ingest.read_mesh import read_mesh
-from maquette_data3d.procedural import CLASSES, COLORS, sample_shape
+from maquette_data3d.procedural import CLASSES, COLORS, FIRST_CLASSES, sample_shape
 from maquette_data3d.procedural.mesh_files import FORMATS, write_mesh_files
 
 INDEX = st.integers(0, 10_000)
@@ -24,7 +24,7 @@ def test_a_shape_is_a_pure_function_of_seed_and_index(seed, index):
     one, two = sample_shape(seed, index), sample_shape(seed, index)
     assert (one.caption, one.attributes, one.class_name) == (two.caption, two.attributes, two.class_name)
     assert np.array_equal(one.program.rows, two.program.rows)
-    assert one.class_name == CLASSES[one.class_id] == CLASSES[index % len(CLASSES)]
+    assert one.class_name == CLASSES[one.class_id] == FIRST_CLASSES[index % len(FIRST_CLASSES)]
     assert one.attributes["color"] in COLORS
     assert one.attributes["color"] in one.caption.split() and one.class_name in one.caption
 
@@ -107,7 +107,7 @@ def test_no_part_is_thinner_than_two_voxels():
     """Opening a 128 grid by a ball of just under one voxel of 64 loses next to nothing."""
     from scipy.ndimage import distance_transform_edt
 
-    for index in range(len(CLASSES)):
+    for index in range(len(FIRST_CLASSES)):
         inside = sample_shape(7, index).tsdf(128, 0.05) < 0
         core = distance_transform_edt(inside) > 1.4
         opened = distance_transform_edt(~core) <= 2.5
@@ -149,3 +149,7 @@ def test_shapes_are_written_as_mesh_files_in_every_format(tmp_path):
         assert abs(np.ptp(mesh.vertices, axis=0).max() - 0.9) < 1e-5
     with pytest.raises(MaquetteError, match="did you mean 'glb'"):
         write_mesh_files(tmp_path, 1, formats=("glbb",))
+    with pytest.raises(MaquetteError, match="did you mean 'boat'"):
+        write_mesh_files(tmp_path, 1, classes=("boot",))
+    manifest = write_mesh_files(tmp_path / "tools", 2, classes=("hammer", "knife"), resolution=16)
+    assert [json.loads(line)["category"] for line in manifest.read_text().splitlines()] == ["hammer", "knife"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from maquette_data3d.procedural import primitives as prim
+from maquette_data3d.procedural.palette import MATERIALS, TRIM, PartMaterial, Vector
+from maquette_data3d.procedural.rig import Rig
 
-Vector = tuple[float, float, float]
 LONGEST_SIDE = 0.9
 
 
@@ -21,12 +22,16 @@ class Program:
         blend: radius of the smooth union between parts, 0 for a sharp one.
         part_names: a label a part.
         part_colors: float32 [parts, 3], sRGB albedo in [0, 1].
+        materials: what each part is made of.
+        rig: joints and bones of a creature, None for what has none.
     """
 
     rows: np.ndarray
     blend: float
     part_names: tuple[str, ...]
     part_colors: np.ndarray
+    materials: tuple[PartMaterial, ...]
+    rig: Rig | None
 
 
 def turn(axis: str, degrees: float) -> np.ndarray:
@@ -54,17 +59,30 @@ def along(start: Vector, end: Vector) -> tuple[Vector, np.ndarray, float]:
 
 @dataclass
 class Builder:
-    """Collects primitives part by part; `finish` centres and scales the shape into the unit cube."""
+    """Collects primitives part by part; `finish` centres and scales the shape into the unit cube.
+
+    `material` names that of the parts that say no other and have no colour of trim.
+    """
 
     blend: float = 0.0
+    material: str = "painted wood"
     names: list[str] = field(default_factory=list)
     colors: list[Vector] = field(default_factory=list)
+    materials: list[PartMaterial] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
+    limits: dict[int, tuple[Vector, Vector]] = field(default_factory=dict)
+    rig: Rig = field(default_factory=Rig)
 
-    def part(self, name: str, color: Vector) -> Builder:
+    def part(self, name: str, color: Vector, material: str = "") -> Builder:
         """Starts a part; the primitives that follow belong to it."""
         self.names.append(name)
         self.colors.append(color)
+        self.materials.append(MATERIALS[material] if material else TRIM.get(color, MATERIALS[self.material]))
+        return self
+
+    def within(self, low: Vector, high: Vector) -> Builder:
+        """Says that cuts leave of the latest primitive only what is inside this box; `finish` fits to that."""
+        self.limits[len(self.rows) - 1] = (low, high)
         return self
 
     def _place(  # noqa: PLR0917
@@ -146,6 +164,42 @@ class Builder:
         sizes = (low - rounding, high - rounding, half - rounding, depth - rounding)
         return self._place(prim.PRISM, sizes, at, rotation, rounding, operation)
 
+    def plate(  # noqa: PLR0917
+        self,
+        start: Vector,
+        end: Vector,
+        halves: tuple[float, float],
+        thickness: float,
+        across: Vector,
+        rounding: float = 0.0,
+    ) -> Builder:
+        """Trapezoid plate from `start` to `end`: half widths at either end, along `across`; half `thickness`."""
+        a, b = np.asarray(start, float), np.asarray(end, float)
+        length = float(np.linalg.norm(b - a))
+        up = (b - a) / length
+        side = np.asarray(across, float) - np.dot(across, up) * up
+        side /= np.linalg.norm(side)
+        rotation = np.stack([side, up, np.cross(side, up)], axis=1)
+        x, y, z = ((a + b) / 2).tolist()
+        return self.prism((x, y, z), *halves, length / 2, thickness, rounding=rounding, rotation=rotation)
+
+    def lathe(
+        self,
+        at: Vector,
+        radii: tuple[float, float, float, float, float, float],
+        half: float,
+        rounding: float = 0.0,
+        rotation: np.ndarray | None = None,
+        *,
+        operation: int = prim.ADD,
+    ) -> Builder:
+        """Body of revolution around its y axis: a smooth profile through six radii, evenly spaced from below."""
+        rounding = min(rounding, *(r * 0.95 for r in (*radii, half)))
+        sizes = (*(r - rounding for r in radii), half - rounding)
+        self._place(prim.LATHE, sizes, at, rotation, rounding, operation)
+        self.rows[-1][prim.PROFILE :] = prim.profile(np.array(sizes[: prim.KNOTS]))
+        return self
+
     def slab(
         self,
         at: Vector,
@@ -183,18 +237,30 @@ class Builder:
     def finish(self) -> Program:
         """The shape, centred at the origin with the longest side of its bounding box at 0.9."""
         rows = np.stack(self.rows)
-        solid = rows[rows[:, prim.OPERATION] == prim.ADD]
-        reach = np.stack([prim.half_extents(row) for row in solid])
-        origin = solid[:, prim.ORIGIN : prim.SIZES]
-        # The lower side needs the support in the opposite direction; stumps and cones are not symmetric.
-        reach_down = np.stack([prim.half_extents(_mirrored(row)) for row in solid])
-        low, high = (origin - reach_down).min(0), (origin + reach).max(0)
+        low, high = self._bounds()
         scale = LONGEST_SIDE / float((high - low).max())
         rows[:, prim.ORIGIN : prim.SIZES] = (rows[:, prim.ORIGIN : prim.SIZES] - (low + high) / 2) * scale
         lengths = np.ones((len(rows), prim.ROUNDING + 1 - prim.SIZES), bool)
         lengths[rows[:, prim.KIND] == prim.SUPERQUADRIC, 3:5] = False  # exponents
         rows[:, prim.SIZES : prim.ROUNDING + 1][lengths] *= scale
-        return Program(rows, self.blend * scale, tuple(self.names), np.asarray(self.colors, np.float32))
+        rows[:, prim.PROFILE :] *= scale
+        rig = self.rig.moved((low + high) / 2, scale) if self.rig.names else None
+        colors = np.asarray(self.colors, np.float32)
+        return Program(rows, self.blend * scale, tuple(self.names), colors, tuple(self.materials), rig)
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of the bounding box of all that is added, less what cuts are known to take."""
+        lows, highs = [], []
+        for number, row in enumerate(self.rows):
+            if row[prim.OPERATION] == prim.ADD:
+                origin = row[prim.ORIGIN : prim.SIZES]
+                # The lower side needs the support in the opposite direction; stumps and cones are not symmetric.
+                low, high = origin - prim.half_extents(_mirrored(row)), origin + prim.half_extents(row)
+                if number in self.limits:
+                    low, high = np.maximum(low, self.limits[number][0]), np.minimum(high, self.limits[number][1])
+                lows.append(low)
+                highs.append(high)
+        return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
 def _mirrored(row: np.ndarray) -> np.ndarray:

@@ -15,8 +15,11 @@ from numba import njit
 
 from maquette_data3d.procedural import primitives as prim
 
-BLOCK, OUTER = 4, 16
+LEAF, BLOCK, OUTER = 2, 4, 16
+CELLS = 16  # along the cube, of the table of rows near a place
 FAR = 1e9
+SLACK = 0.02  # for bounds of distances that jump
+SETTLE_REACH = 0.03  # a point may move by this much on its way to the surface
 
 
 @njit(cache=True)
@@ -109,7 +112,7 @@ def dense(rows, blend, resolution, truncation):
     labels = np.zeros((resolution, resolution, resolution), np.int64)
     n = rows.shape[0]
     everything, scratch = np.arange(n), np.empty(n)
-    outer, inner = np.empty(n, np.int64), np.empty(n, np.int64)
+    outer, inner, leaf = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     for i in range(0, resolution, OUTER):
         for j in range(0, resolution, OUTER):
             for k in range(0, resolution, OUTER):
@@ -129,7 +132,7 @@ def dense(rows, blend, resolution, truncation):
                             elif truncation == 0.0 and rows[inner[0], prim.PART] == rows[inner[kept - 1], prim.PART]:
                                 labels[a : a + BLOCK, b : b + BLOCK, c : c + BLOCK] = int(rows[inner[0], prim.PART])
                             else:
-                                fill(rows, inner, kept, blend, truncation, grid, labels, a, b, c)
+                                fill(rows, inner, kept, blend, truncation, grid, labels, a, b, c, leaf, scratch)
     return grid, labels
 
 
@@ -142,12 +145,40 @@ def middle(i, j, k, size, resolution):
 
 
 @njit(cache=True)
-def fill(rows, chosen, count, blend, truncation, grid, labels, i, j, k):
-    """Evaluates every cell of a block."""
+def fill(rows, among, count, blend, truncation, grid, labels, i, j, k, chosen, scratch):
+    """Evaluates the cells of a block: leaf by leaf, each with the rows that matter in it, where that is exact.
+
+    It is not for bodies whose distance is a bound that may jump, nor for blended distances: parts that blend
+    three at a time depend on one another a little beyond the radius that `choose` goes by.
+    """
     resolution = grid.shape[0]
-    for a in range(i, i + BLOCK):
-        for b in range(j, j + BLOCK):
-            for c in range(k, k + BLOCK):
+    exact = truncation == 0.0 or blend == 0.0
+    for index in range(count):
+        kind = int(rows[among[index], prim.KIND])
+        exact = exact and kind not in (prim.ELLIPSOID, prim.SUPERQUADRIC)
+    if not exact:
+        fill_cells(rows, among, count, blend, truncation, grid, labels, i, j, k, BLOCK)
+        return
+    for a in range(i, i + BLOCK, LEAF):
+        for b in range(j, j + BLOCK, LEAF):
+            for c in range(k, k + BLOCK, LEAF):
+                x, y, z, reach = middle(a, b, c, LEAF, resolution)
+                kept, d = choose(rows, among, count, 0.0, x, y, z, reach, chosen, scratch)
+                if truncation > 0.0 and abs(d) > truncation + reach:
+                    grid[a : a + LEAF, b : b + LEAF, c : c + LEAF] = 1.0 if d > 0.0 else -1.0
+                elif truncation == 0.0 and rows[chosen[0], prim.PART] == rows[chosen[kept - 1], prim.PART]:
+                    labels[a : a + LEAF, b : b + LEAF, c : c + LEAF] = int(rows[chosen[0], prim.PART])
+                else:
+                    fill_cells(rows, chosen, kept, blend, truncation, grid, labels, a, b, c, LEAF)
+
+
+@njit(cache=True)
+def fill_cells(rows, chosen, count, blend, truncation, grid, labels, i, j, k, size):
+    """Evaluates every cell of a cube of `size` cells."""
+    resolution = grid.shape[0]
+    for a in range(i, i + size):
+        for b in range(j, j + size):
+            for c in range(k, k + size):
                 x, y, z = (
                     (a + 0.5) / resolution - 0.5,
                     (b + 0.5) / resolution - 0.5,
@@ -160,6 +191,34 @@ def fill(rows, chosen, count, blend, truncation, grid, labels, i, j, k):
 
 
 @njit(cache=True)
+def rows_near(rows, blend, points, margin, near, counts):
+    """Rows that can matter within `margin` of the points [P, 3], by cell of CELLS^3: fills what points touch.
+
+    Args:
+        near: int64 [CELLS^3, rows]; counts: int64 [CELLS^3], 0 for cells that are not filled yet.
+    """
+    n = rows.shape[0]
+    everything, scratch = np.arange(n), np.empty(n)
+    reach = math.sqrt(3.0) * 0.5 / CELLS + margin + SLACK
+    for i in range(points.shape[0]):
+        cell = cell_of(points[i, 0], points[i, 1], points[i, 2])
+        if counts[cell] == 0:
+            x = (cell // (CELLS * CELLS) + 0.5) / CELLS - 0.5
+            y = (cell // CELLS % CELLS + 0.5) / CELLS - 0.5
+            z = (cell % CELLS + 0.5) / CELLS - 0.5
+            counts[cell], _ = choose(rows, everything, n, blend, x, y, z, reach, near[cell], scratch)
+
+
+@njit(cache=True)
+def cell_of(x, y, z):
+    """Number of the cell that holds a point of the unit cube."""
+    i = min(max(int((x + 0.5) * CELLS), 0), CELLS - 1)
+    j = min(max(int((y + 0.5) * CELLS), 0), CELLS - 1)
+    k = min(max(int((z + 0.5) * CELLS), 0), CELLS - 1)
+    return (i * CELLS + j) * CELLS + k
+
+
+@njit(cache=True)
 def settle(rows, blend, points, step, rounds):
     """Moves points [P, 3] onto the surface (in place) along the gradient; their unit normals float32 [P, 3].
 
@@ -167,10 +226,13 @@ def settle(rows, blend, points, step, rounds):
     """
     normals = np.empty((points.shape[0], 3), np.float32)
     n = rows.shape[0]
-    everything, chosen, scratch = np.arange(n), np.empty(n, np.int64), np.empty(n)
+    chosen, scratch = np.empty(n, np.int64), np.empty(n)
+    near, counts = np.empty((CELLS**3, n), np.int64), np.zeros(CELLS**3, np.int64)
+    rows_near(rows, blend, points, SETTLE_REACH, near, counts)
     for i in range(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        kept, _ = choose(rows, everything, n, blend, x, y, z, 0.03, chosen, scratch)
+        cell = cell_of(x, y, z)
+        kept, _ = choose(rows, near[cell], counts[cell], blend, x, y, z, SETTLE_REACH, chosen, scratch)
         gx, gy, gz = 0.0, 1.0, 0.0
         for _ in range(rounds):
             a, _ = shape_at(rows, chosen, kept, blend, x + step, y - step, z - step)

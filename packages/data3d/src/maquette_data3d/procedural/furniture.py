@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from maquette_data3d.procedural import primitives as prim
-from maquette_data3d.procedural.builder import Builder, Vector, turn
-from maquette_data3d.procedural.grammar import BRASS, CREAM, SLATE, WOOD, Design, Dice, between, pick, shade
+from maquette_data3d.procedural.builder import Builder, turn
+from maquette_data3d.procedural.grammar import Design, Dice, between, pick
+from maquette_data3d.procedural.palette import BRASS, CREAM, SLATE, WOOD, Vector, shade
 
 Place = tuple[float, float]
 
@@ -173,7 +174,7 @@ def lamp(rng: Dice, color: Vector) -> Design:
     build.part("pole", metal)
     low = height * 0.22 if base == "tripod" else 0.03
     build.rod((0, low, 0), (0, height - tall * 0.5, 0), stem)
-    build.part("shade", color)
+    build.part("shade", color, "fabric")
     _shade(build, shape, height, half, tall)
     adjectives = (*((size,) if size else ()), *(("wide",) if wide else ()))
     features = (

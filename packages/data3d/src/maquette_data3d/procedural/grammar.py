@@ -8,34 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maquette_data3d.procedural.builder import Program, Vector
-
-
-def _rgb(code: str) -> Vector:
-    return (int(code[0:2], 16) / 255, int(code[2:4], 16) / 255, int(code[4:6], 16) / 255)
-
-
-COLORS: dict[str, Vector] = {
-    name: _rgb(code)
-    for name, code in {
-        "red": "cf3a34",
-        "orange": "ee8a2d",
-        "yellow": "f2c83c",
-        "green": "4e9f58",
-        "blue": "3b6fc4",
-        "purple": "7d55b4",
-        "pink": "ea8fb0",
-        "white": "ece9e2",
-    }.items()
-}
-# Trim: never named in a caption, never the colour of a body.
-WOOD, SLATE, CREAM, BRASS = _rgb("8a6142"), _rgb("41454f"), _rgb("d9cdb8"), _rgb("b98d3e")
-GLASS, COFFEE, INK = _rgb("93b3c4"), _rgb("4a2f20"), _rgb("25252b")
-
-
-def shade(color: Vector, factor: float) -> Vector:
-    """The same hue, darker (< 1)."""
-    return (color[0] * factor, color[1] * factor, color[2] * factor)
+from maquette_data3d.procedural.builder import Program
+from maquette_data3d.procedural.palette import COLORS, Vector
 
 
 @dataclass(frozen=True)
@@ -46,12 +20,14 @@ class Design:
         adjectives: words before the colour ("tall", "round").
         features: phrases after the noun, without the joining word: "thick legs", "no back".
         attributes: every choice that shaped the geometry.
+        noun: what it is called where that says more than its class ("sailboat").
     """
 
     program: Program
     adjectives: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    noun: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +69,8 @@ def color_of_body(rng: np.random.Generator) -> tuple[str, Vector]:
     return name, COLORS[name]
 
 
-def _listed(items: tuple[str, ...]) -> str:
+def listed(items: tuple[str, ...]) -> str:
+    """Items in words: "a, b and c"."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
@@ -104,15 +81,16 @@ def caption(rng: np.random.Generator, design: Design, color: str, noun: str) -> 
     full, bare = " ".join((*design.adjectives, color, noun)), f"{color} {noun}"
     wording = int(rng.integers(4))
     if not features:
-        return _with_article(full) if wording < 3 else full
+        return with_article(full) if wording < 3 else full
     if wording < 2:
-        return f"{_with_article(full)} with {_listed(features)}"
+        return f"{with_article(full)} with {listed(features)}"
     if wording == 2:
         return f"{full}, {', '.join(features)}"
     if adjectives:
-        return f"{_with_article(bare)} with {_listed(features)}, {adjectives}"
-    return f"{_with_article(full)} that has {_listed(features)}"
+        return f"{with_article(bare)} with {listed(features)}, {adjectives}"
+    return f"{with_article(full)} that has {listed(features)}"
 
 
-def _with_article(phrase: str) -> str:
+def with_article(phrase: str) -> str:
+    """The phrase after "a" or "an"."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"

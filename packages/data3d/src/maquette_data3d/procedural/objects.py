@@ -5,20 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from maquette_data3d.procedural import primitives as prim
-from maquette_data3d.procedural.builder import Builder, Vector, turn
-from maquette_data3d.procedural.grammar import (
-    BRASS,
-    COFFEE,
-    CREAM,
-    GLASS,
-    INK,
-    SLATE,
-    Design,
-    Dice,
-    between,
-    pick,
-    shade,
-)
+from maquette_data3d.procedural.builder import Builder, turn
+from maquette_data3d.procedural.grammar import Design, Dice, between, pick
+from maquette_data3d.procedural.palette import BRASS, COFFEE, CREAM, GLASS, INK, SLATE, Vector, shade
 
 
 def mug(rng: Dice, color: Vector) -> Design:
@@ -32,7 +21,7 @@ def mug(rng: Dice, color: Vector) -> Design:
     half = halves.get(size, between(rng, 0.27, 0.3))
     high = radius * {"straight": 1.0, "flared": 1.18, "tapered": 0.84}[form]
     wall = between(rng, 0.036, 0.048)
-    build = Builder().part("cup", color)
+    build = Builder(material="glazed ceramic").part("cup", color)
     cavity = {"radius": radius - wall, "half": half, "top": high - wall, "rounding": 0.02}
     build.cylinder((0, half, 0), radius, half, high, rounding=0.02)
     build.cylinder((0, half + wall * 1.4, 0), **cavity, operation=prim.CUT)
@@ -78,7 +67,7 @@ def car(rng: Dice, color: Vector) -> Design:
     wheel = between(rng, 0.105, 0.12) if wheels == "big" else between(rng, 0.068, 0.078)
     deck = between(rng, 0.075, 0.09)  # half height of the body
     floor = wheel * 0.95
-    build = Builder().part("body", color)
+    build = Builder(material="car paint").part("body", color)
     build.box((0, floor + deck, 0), (width, deck, length), 0.045)
     axle, track = length * 0.62, width - 0.012
     for z in (axle, -axle):
@@ -97,7 +86,7 @@ def car(rng: Dice, color: Vector) -> Design:
     build.part("hubs", pick(rng, CREAM, BRASS))
     for at in places:
         build.cylinder(at, wheel * 0.5, 0.05, rounding=0.006, rotation=across)
-    build.part("lights", (0.98, 0.92, 0.7))
+    build.part("lights", (0.98, 0.92, 0.7), "light")
     for x in (0.6, -0.6):
         build.ellipsoid((x * width, floor + deck * 1.15, length - 0.008), (0.034, 0.03, 0.024))
     rack = style in ("van", "sedan") and rng.random() < 0.3
@@ -139,7 +128,7 @@ def creature(rng: Dice, color: Vector) -> Design:
     heights = {"long": between(rng, 0.32, 0.38), "short": between(rng, 0.1, 0.13)}
     height, leg = heights.get(legs, between(rng, 0.2, 0.24)), between(rng, 0.034, 0.05)
     spine = height + body * 0.7
-    build = Builder(blend=0.03).part("body", color)
+    build = Builder(0.03, "fur").part("body", color)
     build.ellipsoid((0, spine, 0), (body, body * 0.95, long))
     build.part("legs", shade(color, 0.86))
     for x in (0.62, -0.62):
@@ -158,6 +147,7 @@ def creature(rng: Dice, color: Vector) -> Design:
         start = (0.0, spine + body * 0.35, -long * 0.9)
         build.part("tail", shade(color, 0.86))
         build.limb(start, (0, start[1] + far * 0.75, start[2] - far), 0.03, 0.022)
+    _creature_rig(build, (body, spine, long), leg, (throat, at, head), tail)
     features = (
         *((f"{legs} legs",) if legs else ()),
         *(("a long neck",) if neck == "long" else ()),
@@ -168,12 +158,30 @@ def creature(rng: Dice, color: Vector) -> Design:
     return Design(build.finish(), (girth,) if girth else (), features, attributes)
 
 
+def _creature_rig(build: Builder, trunk: Vector, leg: float, top: tuple[Vector, Vector, float], tail: str) -> None:
+    """A spine of two bones, neck and head, two bones a leg, and a tail."""
+    (body, spine, long), (throat, at, head), rig = trunk, top, build.rig
+    middle, brow = (0.0, spine, 0.0), (0.0, at[1], at[2] - 0.02)
+    rig.joint("pelvis", None, (0, spine, -long * 0.62), middle, body * 0.7)
+    rig.joint("chest", "pelvis", middle, (0, spine, long * 0.62), body * 0.7)
+    rig.joint("neck", "chest", throat, brow, (body * 0.62 + head * 0.6) / 2)
+    rig.joint("head", "neck", brow, (0, at[1], at[2] + head * 0.6), head * 0.7)
+    for side, x in (("left", 0.62), ("right", -0.62)):
+        for end, parent, z in (("front", "chest", 0.62), ("hind", "pelvis", -0.62)):
+            hip, foot = (x * body, spine - 0.02, z * long), (x * body * 1.05, leg, z * long * 1.05)
+            knee = ((hip[0] + foot[0]) / 2, (hip[1] + foot[1]) / 2, (hip[2] + foot[2]) / 2)
+            rig.chain((f"{side} {end} thigh", f"{side} {end} shin"), parent, (hip, knee, foot), leg * 1.1)
+    if tail != "no":
+        far, start = 0.22 if tail == "long" else 0.09, (0.0, spine + body * 0.35, -long * 0.9)
+        rig.joint("tail", "pelvis", start, (0, start[1] + far * 0.75, start[2] - far), 0.026)
+
+
 def _head(build: Builder, at: Vector, head: float, color: Vector) -> None:
     """A head with a pale snout and two eyes."""
     build.part("head", color).ellipsoid(at, (head * 0.92, head * 0.9, head))
     build.part("snout", (0.45 + 0.55 * color[0], 0.45 + 0.55 * color[1], 0.45 + 0.55 * color[2]))
     build.ellipsoid((0, at[1] - head * 0.3, at[2] + head * 0.85), (head * 0.48, head * 0.4, head * 0.5))
-    build.part("eyes", INK)
+    build.part("eyes", INK, "glass")
     for x in (0.5, -0.5):
         build.ellipsoid((x * head, at[1] + head * 0.3, at[2] + head * 0.72), (0.021, 0.024, 0.021))
 
@@ -197,7 +205,7 @@ def pebble(rng: Dice, color: Vector) -> Design:
     form, size = pick(rng, "round", "boxy", "pinched", "barrel"), pick(rng, "flat", "tall", "")
     count = pick(rng, 1, 1, 2, 3)
     p, q = {"round": (2.0, 2.0), "boxy": (4.0, 4.0), "pinched": (4 / 3, 4 / 3), "barrel": (2.0, 4.0)}[form]
-    build, y, half = Builder(), 0.0, 0.42
+    build, y, half = Builder(material="stone"), 0.0, 0.42
     for number in range(count):
         tall = half * {"flat": between(rng, 0.3, 0.38), "tall": between(rng, 1.35, 1.7)}.get(
             size, between(rng, 0.7, 0.9)
@@ -235,7 +243,7 @@ def gear(rng: Dice, color: Vector) -> Design:
     face = turn("x", 90.0)
     tall = 0.45 - root + 0.02
     wide = min(0.5 * root * 2 * np.pi / teeth * between(rng, 0.46, 0.54), 0.09)
-    build = Builder().part("wheel", color)
+    build = Builder(material="painted steel").part("wheel", color)
     build.cylinder((0, 0, 0), root, depth, rounding=0.01, rotation=face)
     for number in range(teeth):
         angle = 2 * np.pi * number / teeth

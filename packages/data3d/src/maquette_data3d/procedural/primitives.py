@@ -18,13 +18,15 @@ import math
 import numpy as np
 from numba import njit
 
-BOX, TAPER, PRISM, SLAB, CONE, LINK, ELLIPSOID, SUPERQUADRIC = range(8)
+BOX, TAPER, PRISM, SLAB, CONE, LINK, ELLIPSOID, SUPERQUADRIC, LATHE = range(9)
 ADD, CUT = range(2)
 
-# Columns of a row: what, how, whose, and where.
-KIND, OPERATION, PART, ROTATION, ORIGIN, SIZES, ROUNDING = 0, 1, 2, 3, 12, 15, 23
-ROW = 24
+# Columns of a row: what, how, whose, where, its sizes; of a lathe the radii of its profile as well.
+KIND, OPERATION, PART, ROTATION, ORIGIN, SIZES, ROUNDING, PROFILE = 0, 1, 2, 3, 12, 15, 23, 24
 REFINEMENTS, CONVERGED = 4, 2e-5
+KNOTS, STEPS = 6, 3  # of a lathe's profile: radii given, and straight pieces between two of them
+PIECES = (KNOTS - 1) * STEPS
+ROW = PROFILE + PIECES + 1
 
 
 @njit(cache=True, inline="always")
@@ -92,6 +94,51 @@ def link(x: float, y: float, z: float, half: float, ring: float, tube: float) ->
     return math.sqrt(around * around + z * z) - tube
 
 
+def profile(knots: np.ndarray) -> np.ndarray:
+    """Radii [PIECES + 1] of a lathe at even levels from below: a Catmull-Rom curve through its knots [KNOTS]."""
+    node = np.arange(PIECES + 1)
+    knot = np.minimum(node // STEPS, KNOTS - 2)
+    t = (node - knot * STEPS) / STEPS
+    a, b, c, d = (knots[np.clip(knot + shift, 0, KNOTS - 1)] for shift in (-1, 0, 1, 2))
+    slope, bend, twist = c - a, 2.0 * a - 5.0 * b + 4.0 * c - d, 3.0 * (b - c) + d - a
+    return np.maximum(b + 0.5 * t * (slope + t * (bend + t * twist)), 0.0)
+
+
+@njit(cache=True)
+def lathe(radius: float, y: float, h: float, radii: np.ndarray) -> float:
+    """Body of revolution of half height h, straight between the radii at its PIECES + 1 levels."""
+    step = 2.0 * h / PIECES
+    first = min(max(int((y + h) / step), 0), PIECES - 1)
+    low, high, bottom = radii[first], radii[first + 1], first * step - h
+    inside = abs(y) < h and radius < low + (high - low) * (y - bottom) / step
+    gap, beyond = abs(y) - h, max(radius - (radii[0] if y < 0.0 else radii[PIECES]), 0.0)
+    best = min(gap * gap + beyond * beyond, _to_piece(radius, y - bottom, low, high, step))
+    piece = first + 1
+    while piece < PIECES:
+        up = piece * step - h - y
+        if up > 0.0 and up * up >= best:
+            break
+        best = min(best, _to_piece(radius, -up, radii[piece], radii[piece + 1], step))
+        piece += 1
+    piece = first - 1
+    while piece >= 0:
+        up = (piece + 1) * step - h - y
+        if up < 0.0 and up * up >= best:
+            break
+        best = min(best, _to_piece(radius, step - up, radii[piece], radii[piece + 1], step))
+        piece -= 1
+    return -math.sqrt(best) if inside else math.sqrt(best)
+
+
+@njit(cache=True, inline="always")
+def _to_piece(x: float, y: float, low: float, high: float, step: float) -> float:
+    """Squared distance to the segment from (low, 0) to (high, step)."""
+    ax, kx = x - low, high - low
+    t = min(max((ax * kx + y * step) / (kx * kx + step * step), 0.0), 1.0)
+    bx, by = ax - kx * t, y - step * t
+    return bx * bx + by * by
+
+
 @njit(cache=True)
 def ellipsoid(x: float, y: float, z: float, a: float, b: float, c: float) -> float:
     """Ellipsoid of half axes (a, b, c)."""
@@ -138,6 +185,10 @@ def _rare_power(x: float, exponent: float) -> float:
         d = np.cbrt(x)
     elif abs(exponent - 4.0 / 3.0) < 1e-12:
         d = x * np.cbrt(x)
+    elif abs(exponent - 1.5) < 1e-12:
+        d = x * math.sqrt(x)
+    elif abs(exponent - 2.0 / 3.0) < 1e-12:
+        d = np.cbrt(x) * np.cbrt(x)
     else:
         d = x**exponent
     return d
@@ -198,6 +249,8 @@ def distance(row: np.ndarray, px: float, py: float, pz: float) -> float:
         d = link(x, y, z, s[0], s[1], s[2])
     elif kind == ELLIPSOID:
         d = ellipsoid(x, y, z, s[0], s[1], s[2])
+    elif kind == LATHE:
+        d = lathe(math.sqrt(x * x + z * z), y, s[KNOTS], row[PROFILE:ROW])
     else:
         d = superquadric(x, y, z, s)
     return d - row[ROUNDING]
@@ -227,6 +280,9 @@ def _support(row: np.ndarray, normal: np.ndarray) -> float:
         reach = max(s[0] - s[2] * normal[1], s[1] + s[2] * normal[1])
     elif kind == LINK:
         reach = y * s[0] + math.hypot(x, y) * s[1] + s[2]
+    elif kind == LATHE:
+        levels = np.linspace(-s[KNOTS], s[KNOTS], PIECES + 1)
+        reach = float((flat * row[PROFILE:ROW] + normal[1] * levels).max())
     else:
         dual_p, dual_q = s[3] / (s[3] - 1.0), s[4] / (s[4] - 1.0)
         ring = ((s[0] * x) ** dual_p + (s[2] * z) ** dual_p) ** (1.0 / dual_p)

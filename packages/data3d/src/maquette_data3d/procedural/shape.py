@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maquette_data3d.procedural import evaluate, furniture, objects
-from maquette_data3d.procedural.builder import Program, Vector
-from maquette_data3d.procedural.grammar import Design, Dice, caption, color_of_body
+from maquette_data3d.procedural import evaluate
+from maquette_data3d.procedural.builder import Program
+from maquette_data3d.procedural.catalogue import CLASSES, FIRST_CLASSES, SAMPLERS, classes_of, held_out_pairs
+from maquette_data3d.procedural.grammar import Dice, caption, color_of_body
+from maquette_data3d.procedural.rig import Skeleton
+from maquette_data3d.procedural.wording import Facts, facts_of, paraphrases
 from maquette_data3d.surface import extract
 
 if TYPE_CHECKING:
     from maquette.types import Mesh
 
-_SAMPLERS: dict[str, Callable[[Dice, Vector], Design]] = {
-    "chair": furniture.chair,
-    "table": furniture.table,
-    "lamp": furniture.lamp,
-    "mug": objects.mug,
-    "car": objects.car,
-    "creature": objects.creature,
-    "pebble": objects.pebble,
-    "gear": objects.gear,
-}
-CLASSES = tuple(_SAMPLERS)
 _GRADIENT_STEP = 5e-4
+_POINTS, _WORDS = 1, 2  # streams of random numbers beside the one that designs the shape
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,7 @@ class ProceduralShape:
     Attributes:
         program: the primitives, see `builder.Program`.
         attributes: the choices that shaped it, with "color" among them.
+        facts: what captions may say.
     """
 
     index: int
@@ -45,11 +39,36 @@ class ProceduralShape:
     caption: str
     attributes: dict[str, Any]
     program: Program
+    facts: Facts = field(repr=False)
 
     @property
     def class_id(self) -> int:
         """Place of the class in `CLASSES`."""
         return CLASSES.index(self.class_name)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it has one of its class's held-out pairs of attributes, see `catalogue.held_out_pairs`."""
+        known = self.attributes
+        return any(known[a] == b and known[c] == d for a, b, c, d in held_out_pairs(self.class_name))
+
+    def captions(self, count: int) -> tuple[str, ...]:
+        """Up to `count` different true captions, `caption` the first of them; pure in (seed, index).
+
+        Fewer come back where the grammar finds no more; 16 it finds for any shape.
+        """
+        return paraphrases(self._rng(_WORDS), self.facts, self.caption, count)
+
+    def skeleton(self) -> Skeleton | None:
+        """Joints of a creature: names, parents int32 [J] (-1 the root), positions float32 [J, 3]. Else None."""
+        return self.program.rig.skeleton() if self.program.rig else None
+
+    def skin(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Joints uint8 [P, 4] and weights float32 [P, 4] (sum 1) of points [P, 3]; None without a skeleton."""
+        return self.program.rig.skin(points) if self.program.rig else None
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.index, stream])))
 
     def _evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = np.ascontiguousarray(points, np.float64)
@@ -100,8 +119,7 @@ class ProceduralShape:
             [N, 3], class_id int64 []. R is a multiple of 8. The points are in random order.
         """
         tsdf = self.tsdf(resolution, truncation)
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.index, 1])))
-        surface, normals = self.surface_points(points, rng, tsdf)
+        surface, normals = self.surface_points(points, self._rng(_POINTS), tsdf)
         return {
             "tsdf": tsdf[None].astype(np.float16),
             "color": self.color_grid(resolution // 2),
@@ -138,16 +156,24 @@ def points_on_triangles(vertices: np.ndarray, faces: np.ndarray, count: int, rng
     return (a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]).astype(np.float32)
 
 
-def sample_shape(seed: int, index: int, variety: float = 1.0) -> ProceduralShape:
+def sample_shape(
+    seed: int, index: int, variety: float = 1.0, classes: Sequence[str] = FIRST_CLASSES
+) -> ProceduralShape:
     """Shape number `index` of a seed: classes take turns, all else is drawn. Pure: nothing else matters.
 
     Args:
         variety: in [0, 1], see `grammar.Dice`; colours and the wording of captions always vary.
+        classes: that take turns, by their own names or their families'.
+
+    Raises:
+        MaquetteError: a class that there is not.
     """
-    class_name = CLASSES[index % len(CLASSES)]
+    names = classes_of(tuple(classes))
+    class_name = names[index % len(names)]
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     color_name, color = color_of_body(rng)
-    design = _SAMPLERS[class_name](Dice(rng, variety), color)
-    words = caption(rng, design, color_name, class_name)
+    design = SAMPLERS[class_name](Dice(rng, variety), color)
+    facts = facts_of(design, color_name, class_name)
+    words = caption(rng, design, color_name, facts.noun)
     attributes = {"color": color_name, **design.attributes}
-    return ProceduralShape(index, seed, class_name, words, attributes, design.program)
+    return ProceduralShape(index, seed, class_name, words, attributes, design.program, facts)
