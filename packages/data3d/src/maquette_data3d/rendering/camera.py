@@ -40,13 +40,35 @@ class Camera:
                 math.cos(azimuth) * math.cos(elevation),
             ]
         )
-        distance = self.distance or self.fit / math.sin(math.radians(self.fov / 2))
         helper = np.array([0.0, 1.0, 0.0]) if abs(backward[1]) < 0.999 else np.array([0.0, 0.0, -1.0])
         right = np.cross(helper, backward)
         right /= np.linalg.norm(right)
         rotation = np.stack([right, np.cross(backward, right), backward])
-        return rotation, np.asarray(self.target, float) + backward * distance
+        return rotation, np.asarray(self.target, float) + backward * self.reach()
+
+    def reach(self) -> float:
+        """Distance from the target to the eye."""
+        return self.distance or self.fit / math.sin(math.radians(self.fov / 2))
 
     def focal(self) -> float:
         """Focal length in units of half the picture's height."""
         return 1.0 / math.tan(math.radians(self.fov / 2))
+
+    def matrix(self) -> np.ndarray:
+        """World to camera, float64 [4, 4], in the axes of computer vision: x right, y down, z along the view.
+
+        A point's third coordinate is its depth, and `intrinsics` takes the three to the picture.
+        """
+        rotation, eye = self.pose()
+        turned = rotation * np.array([[1.0], [-1.0], [-1.0]])
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = turned, -turned @ eye
+        return matrix
+
+    def intrinsics(self, size: int) -> np.ndarray:
+        """Camera to pixels, float64 [3, 3]: (column, row, 1) * depth = intrinsics @ point.
+
+        The middle of the first pixel is (0.5, 0.5), the picture's middle is (size / 2, size / 2).
+        """
+        focal = self.focal() * size / 2
+        return np.array([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])

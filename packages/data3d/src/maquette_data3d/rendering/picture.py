@@ -117,13 +117,7 @@ def _normals(
 ) -> np.ndarray:
     """Smooth unit normals [P, 3] of the seen points, turned towards the camera."""
     rays, crease = view
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    # Seams of colour or texture double their vertices; light shall not see them.
-    keys = np.ascontiguousarray(vertices.astype(np.float32)).view([("", np.float32)] * 3)
-    _, welded = np.unique(keys, return_inverse=True)
-    welded = welded.reshape(-1)
-    sharp = float(np.cos(np.deg2rad(crease)))
-    corners = raster.corner_normals(np.cross(b - a, c - a), welded[faces], int(welded.max()) + 1, sharp)
+    corners = raster.smooth_normals(vertices, faces, float(crease))
     normal = _interpolate(corners[hit], weights)
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
     away = (normal * rays).sum(-1, keepdims=True) > 0

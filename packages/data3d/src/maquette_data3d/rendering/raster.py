@@ -9,65 +9,157 @@ import numpy as np
 from numba import njit
 
 NEAR = 1e-3
+_SLACK = 1e-9  # pixels: the two triangles of an edge round its crossing differently
 _AROUND = 10  # looks around a sample for occlusion; a pixel has four samples
 
 
-@njit(cache=True)
-def visible(screen, inverse_depth, faces, height, width):
-    """Nearest triangle a pixel.
+@njit(cache=True, nogil=True)
+def project(vertices, matrix, focal, middle):
+    """Pixel positions float64 [V, 2] and inverse depths float64 [V] of points.
+
+    Args:
+        vertices: float64 [V, 3]; matrix: world to camera [4, 4], z along the view; focal, middle: in pixels.
+
+    Returns:
+        Points nearer than `NEAR`, and those behind the camera, have inverse depth 0.
+    """
+    screen, inverse = np.empty((vertices.shape[0], 2)), np.empty(vertices.shape[0])
+    for i in range(vertices.shape[0]):
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        ahead = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3]
+        inverse[i] = 1.0 / ahead if ahead > NEAR else 0.0
+        scale = inverse[i] * focal
+        screen[i, 0] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3]) * scale + middle
+        screen[i, 1] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3]) * scale + middle
+    return screen, inverse
+
+
+@njit(cache=True, nogil=True)
+def nearest(screen, inverse_depth, faces, height, width):
+    """Nearest triangle a pixel: triangle int32 [H, W] (-1: none) and its inverse depth float32 [H, W].
 
     Args:
         screen: float64 [V, 2] pixel positions; inverse_depth: float64 [V], larger is nearer, <= 0 is behind.
-
-    Returns:
-        triangle int32 [H, W] (-1: none), inverse depth float32 [H, W], perspective-correct weights of the
-        triangle's second and third corner float32 [H, W, 2].
+            A triangle with a corner behind is left out. Of two equally near ones the first is seen.
     """
     triangle = np.full((height, width), -1, np.int32)
     depth = np.zeros((height, width), np.float32)
-    weights = np.zeros((height, width, 2), np.float32)
     for f in range(faces.shape[0]):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-        if inverse_depth[i] > 0.0 and inverse_depth[j] > 0.0 and inverse_depth[k] > 0.0:
-            _fill(screen, inverse_depth, (i, j, k), f, triangle, depth, weights)
+        if not (inverse_depth[i] > 0.0 and inverse_depth[j] > 0.0 and inverse_depth[k] > 0.0):
+            continue
+        ax, ay, bx, by = screen[i, 0], screen[i, 1], screen[j, 0], screen[j, 1]
+        cx, cy = screen[k, 0], screen[k, 1]
+        # Rows and columns whose middles lie in the triangle's box: most small triangles have none.
+        top, bottom = max(math.ceil(min(ay, by, cy) - 0.5), 0), min(math.floor(max(ay, by, cy) - 0.5), height - 1)
+        left, right = max(math.ceil(min(ax, bx, cx) - 0.5), 0), min(math.floor(max(ax, bx, cx) - 0.5), width - 1)
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if top > bottom or left > right or area == 0.0:
+            continue
+        za, zb, zc = inverse_depth[i], inverse_depth[j] - inverse_depth[i], inverse_depth[k] - inverse_depth[i]
+        across = (zb * (cy - ay) - zc * (by - ay)) / area
+        down = (zc * (bx - ax) - zb * (cx - ax)) / area
+        for y in range(top, bottom + 1):
+            first, last = _span(ax, ay, bx, by, cx, cy, y + 0.5)
+            if first > last:
+                continue
+            first, last = max(math.ceil(first - 0.5 - _SLACK), left), min(math.floor(last - 0.5 + _SLACK), right)
+            z = za + (y + 0.5 - ay) * down + (0.5 - ax) * across
+            for x in range(first, last + 1):
+                here = np.float32(z + x * across)
+                if here > depth[y, x]:
+                    depth[y, x], triangle[y, x] = here, f
+    return triangle, depth
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _span(ax, ay, bx, by, cx, cy, y):
+    """Where a horizontal line enters and leaves a triangle."""
+    first, last = np.inf, -np.inf
+    if (ay <= y) != (by <= y):
+        x = ax + (bx - ax) * ((y - ay) / (by - ay))
+        first, last = min(first, x), max(last, x)
+    if (by <= y) != (cy <= y):
+        x = bx + (cx - bx) * ((y - by) / (cy - by))
+        first, last = min(first, x), max(last, x)
+    if (cy <= y) != (ay <= y):
+        x = cx + (ax - cx) * ((y - cy) / (ay - cy))
+        first, last = min(first, x), max(last, x)
+    return first, last
+
+
+@njit(cache=True, nogil=True, inline="always")
+def shares(screen, inverse_depth, faces, f, x, y):
+    """Inverse depth at a point of a triangle, and the perspective-correct weights of its second and third corner."""
+    i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+    ax, ay = screen[i, 0], screen[i, 1]
+    bx, by, cx, cy = screen[j, 0] - ax, screen[j, 1] - ay, screen[k, 0] - ax, screen[k, 1] - ay
+    area = bx * cy - by * cx
+    v = min(max(((x - ax) * cy - (y - ay) * cx) / area, 0.0), 1.0)
+    w = min(max((bx * (y - ay) - by * (x - ax)) / area, 0.0), 1.0 - v)
+    z = (1.0 - v - w) * inverse_depth[i] + v * inverse_depth[j] + w * inverse_depth[k]
+    return z, v * inverse_depth[j] / z, w * inverse_depth[k] / z
+
+
+@njit(cache=True, nogil=True)
+def visible(screen, inverse_depth, faces, height, width):
+    """As `nearest`, and the perspective-correct weights of the second and third corner float32 [H, W, 2]."""
+    triangle, depth = nearest(screen, inverse_depth, faces, height, width)
+    weights = np.zeros((height, width, 2), np.float32)
+    for y in range(height):
+        for x in range(width):
+            if triangle[y, x] >= 0:
+                _, v, w = shares(screen, inverse_depth, faces, triangle[y, x], x + 0.5, y + 0.5)
+                weights[y, x, 0], weights[y, x, 1] = v, w
     return triangle, depth, weights
 
 
-@njit(cache=True)
-def _fill(screen, inverse_depth, corners, f, triangle, depth, weights):
-    i, j, k = corners
-    height, width = triangle.shape
-    zi, zj, zk = inverse_depth[i], inverse_depth[j], inverse_depth[k]
-    ax, ay, bx, by, cx, cy = (
-        screen[i, 0],
-        screen[i, 1],
-        screen[j, 0],
-        screen[j, 1],
-        screen[k, 0],
-        screen[k, 1],
-    )
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    if area == 0.0:
-        return
-    left, right = max(math.floor(min(ax, bx, cx)), 0), min(math.ceil(max(ax, bx, cx)), width - 1)
-    top, bottom = max(math.floor(min(ay, by, cy)), 0), min(math.ceil(max(ay, by, cy)), height - 1)
-    for y in range(top, bottom + 1):
-        for x in range(left, right + 1):
-            px, py = x + 0.5 - ax, y + 0.5 - ay
-            v = (px * (cy - ay) - py * (cx - ax)) / area
-            w = ((bx - ax) * py - (by - ay) * px) / area
-            u = 1.0 - v - w
-            if u < 0.0 or v < 0.0 or w < 0.0:
-                continue
-            z = u * zi + v * zj + w * zk
-            if z > depth[y, x]:
-                depth[y, x] = z
-                triangle[y, x] = f
-                weights[y, x, 0] = v * zj / z
-                weights[y, x, 1] = w * zk / z
+@njit(cache=True, nogil=True)
+def welded(points):
+    """For each point, int64 [V], the number of the first one in the same place.
+
+    Args:
+        points: float32 [V, 3], contiguous; -0 and 0 are different places.
+    """
+    bits = points.view(np.uint32)
+    size = 16
+    while size < 2 * points.shape[0]:
+        size *= 2
+    table, first = np.full(size, -1, np.int64), np.empty(points.shape[0], np.int64)
+    for p in range(points.shape[0]):
+        # Multipliers of the spatial hash of Teschner et al. 2003.
+        x, y, z = np.uint64(bits[p, 0]), np.uint64(bits[p, 1]), np.uint64(bits[p, 2])
+        mixed = (x * np.uint64(73856093)) ^ (y * np.uint64(19349663)) ^ (z * np.uint64(83492791))
+        # The low bits of round numbers are all zero: the high ones have to come down.
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+        place = np.int64((mixed >> np.uint64(32)) & np.uint64(size - 1))
+        while True:
+            other = table[place]
+            if other < 0:
+                table[place] = p
+                first[p] = p
+                break
+            if bits[other, 0] == bits[p, 0] and bits[other, 1] == bits[p, 1] and bits[other, 2] == bits[p, 2]:
+                first[p] = other
+                break
+            place = (place + 1) & (size - 1)
+    return first
 
 
-@njit(cache=True)
+def smooth_normals(vertices, faces, crease):
+    """Smooth normals float32 [F, 3, 3] a corner; seams of colour or texture double vertices, and are not seen.
+
+    Args:
+        vertices: float64 [V, 3]; faces: int32 [F, 3]; crease: degrees beyond which an edge stays sharp.
+    """
+    if not len(faces):
+        return np.zeros((0, 3, 3), np.float32)
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    first = welded(np.ascontiguousarray(vertices.astype(np.float32) + np.float32(0)))
+    return corner_normals(np.cross(b - a, c - a), first[faces], len(vertices), math.cos(math.radians(crease)))
+
+
+@njit(cache=True, nogil=True)
 def corner_normals(face_normals, faces, count, crease):
     """Smooth normals float32 [F, 3, 3] a corner, over the vertex's faces within an angle.
 
@@ -90,15 +182,14 @@ def corner_normals(face_normals, faces, count, crease):
     lengths = np.sqrt((face_normals**2).sum(axis=1)) + 1e-30
     out = np.empty((faces.shape[0], 3, 3), np.float32)
     for f in range(faces.shape[0]):
-        own = face_normals[f]
+        ox, oy, oz = face_normals[f, 0], face_normals[f, 1], face_normals[f, 2]
         for c in range(3):
             nx, ny, nz = 0.0, 0.0, 0.0
             for p in range(start[faces[f, c]], start[faces[f, c] + 1]):
                 g = around[p]
-                other = face_normals[g]
-                dot = own[0] * other[0] + own[1] * other[1] + own[2] * other[2]
-                if dot >= crease * lengths[f] * lengths[g]:
-                    nx, ny, nz = nx + other[0], ny + other[1], nz + other[2]
+                x, y, z = face_normals[g, 0], face_normals[g, 1], face_normals[g, 2]
+                if ox * x + oy * y + oz * z >= crease * lengths[f] * lengths[g]:
+                    nx, ny, nz = nx + x, ny + y, nz + z
             length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-30
             out[f, c, 0], out[f, c, 1], out[f, c, 2] = nx / length, ny / length, nz / length
     return out
