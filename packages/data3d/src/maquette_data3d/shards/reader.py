@@ -1,97 +1,183 @@
-"""Reading a folder of shards: memory-mapped, one sample or a window of it at a time."""
+"""Reading a folder of shards: files mapped into memory, one sample or a window of it at a time."""
 
 from __future__ import annotations
 
 import json
-import mmap
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from maquette.errors import MaquetteError
-from maquette_data3d.shards import arrays
-from maquette_data3d.shards.config import FORMAT
+from maquette_data3d.shards.cache import Cache
+from maquette_data3d.shards.format import INDEX, MARKER, OFFSETS, Field, ShardFile, checksum, description
+from maquette_data3d.shards.index import IndexTable
+from maquette_data3d.shards.mapping import mapped
+from maquette_data3d.shards.storage import Folder, open_folder
 
-_TYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I64": np.int64}
+# Python keeps a file descriptor open for every mapped file, and 1024 is a common limit.
+_MOST_OPEN = 512
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the index."""
+    """One sample as the index tells it; attributes, lineage and thumbnail are read when asked for."""
 
     id: str
-    shard: str
-    row: int
     caption: str
     class_name: str
+    class_id: int
     split: str
+    group: str
+    tokens: int
     sha256: str
+    number: int
+    _table: IndexTable = field(repr=False, compare=False)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is known of the object, e.g. the parameters it was made with."""
+        return self._json("attributes")
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Where it came from and what was done to it."""
+        return self._json("lineage")
+
+    @property
+    def thumbnail(self) -> bytes | None:
+        """An encoded picture."""
+        return self._table.value("thumbnail", self.number)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._table.value(name, self.number) or "{}"))
+        except ValueError:
+            raise MaquetteError(f"index '{self._table.path}', row {self.number}: '{name}' is no JSON object") from None
 
 
 class ShardReader:
-    """A folder that `build_shards` wrote.
+    """A folder of shards, here or at a URL. Threads may share one; a copy sent to another process opens anew.
+
+    Args:
+        folder: a path, or any URL that fsspec knows.
+        cache: where files of a remote folder are kept, a `Cache` or its folder; see `open_folder`.
 
     Attributes:
-        about: what shards.json says: resolution, truncation, classes, vocabulary, ...
-        entries: one a sample, in the order of the shards.
+        about: what shards.json says: fields, classes, vocabulary, resolution, ...
+        fields: what every sample holds.
+        shards: the files, in the order that `shard_of` counts in.
+        shard_of: int32 ``[n]``, which file a sample is in.
+        row_of: int32 ``[n]``, which row of that file it is.
 
     Raises:
         MaquetteError: the folder is missing, unfinished, of another format, or does not fit its index.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.about: dict[str, Any] = self._description()
-        lines = (self.folder / "index.jsonl").read_text(encoding="utf-8").splitlines()
-        self.entries = [_entry(json.loads(line)) for line in lines]
-        if len(self.entries) != self.about["samples"]:
-            raise MaquetteError(
-                f"'{self.folder}': index.jsonl has {len(self.entries)} lines, not {self.about['samples']}"
-            )
-        self._open: dict[str, dict[str, np.ndarray]] = {}
+    def __init__(self, folder: str | Path, cache: Cache | str | Path | None = None) -> None:
+        self._arguments = (folder, cache)
+        self.folder: Folder = open_folder(folder, cache)
+        self.about: dict[str, Any] = description(self.folder.marker(), self.folder.name(MARKER))
+        self.fields = {name: Field.of(plain) for name, plain in sorted(self.about["fields"].items())}
+        self.shards = tuple(ShardFile(**plain) for plain in self.about["shards"])
+        self.index = self._opened_index()
+        self.shard_of: np.ndarray = self.index.numpy("shard")
+        self.row_of: np.ndarray = self.index.numpy("row")
+        self._check()
+        self._open: dict[int, dict[str, np.ndarray]] = {}
+        self._changing = threading.Lock()
+        self._opening: dict[int, threading.Lock] = {}
         self._verified: set[int] = set()
 
-    def _description(self) -> dict[str, Any]:
-        marker = self.folder / "shards.json"
-        if not marker.is_file():
-            what = (
-                "is an unfinished build; run it again to go on"
-                if (self.folder / ".work").is_dir()
-                else "holds no shards"
-            )
-            raise MaquetteError(f"'{self.folder}' {what if self.folder.is_dir() else 'does not exist'}")
-        try:
-            about = json.loads(marker.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            raise MaquetteError(f"'{marker}' is damaged: it is not JSON; build the shards again") from None
-        if about.get("format") != FORMAT:
-            raise MaquetteError(f"'{self.folder}' has shard format {about.get('format')}, this version reads {FORMAT}")
-        return dict(about)
-
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.shard_of)
 
-    def split(self, name: str) -> list[int]:
-        """Numbers of the samples of "train" or "validation"."""
-        return [number for number, entry in enumerate(self.entries) if entry.split == name]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ShardReader, self._arguments)
 
-    def array(self, number: int, name: str) -> np.ndarray:
-        """A view on one array of one sample; nothing is read before it is touched.
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """int32 ``[n]``: how many tokens a sample makes."""
+        return self.index.numpy("tokens")
+
+    @cached_property
+    def class_ids(self) -> np.ndarray:
+        """int64 ``[n]``: places in ``about["classes"]``."""
+        known = pa.array(self.about["classes"], pa.string())
+        found = pc.index_in(self.index.column("class"), known)
+        if found.null_count:
+            number = int(np.flatnonzero(found.is_null().to_numpy())[0])
+            name = self.index.value("class", number)
+            raise MaquetteError(f"'{self.folder}': sample {number} has class '{name}', which shards.json does not list")
+        return found.to_numpy().astype(np.int64)
+
+    def entry(self, number: int) -> Entry:
+        """What the index says of one sample.
 
         Raises:
-            MaquetteError: no such array, or the shard is damaged.
+            MaquetteError: the index is damaged.
+            IndexError: there is no such sample.
         """
-        entry = self.entries[number]
-        stacked = self._shard(entry.shard)
-        if name not in stacked:
-            raise MaquetteError(f"'{self.folder}' stores no '{name}'; it stores: {', '.join(sorted(stacked))}")
-        if entry.row >= len(stacked[name]):
-            raise MaquetteError(f"'{self.folder / entry.shard}' has no row {entry.row}; build the shards again")
-        return stacked[name][entry.row]
+        number = range(len(self))[number]
+        names = ("id", "caption", "class", "split", "group", "tokens", "sha256")
+        id_, caption, class_name, *rest = (self.index.value(name, number) for name in names)
+        return Entry(id_, caption, class_name, int(self.class_ids[number]), *rest, number, self.index)
+
+    def captions(self, numbers: Iterable[int]) -> list[str]:
+        """The captions of some samples."""
+        return [self.index.value("caption", int(number)) for number in numbers]
+
+    def split(self, name: str) -> np.ndarray:
+        """int64: numbers of the samples of a split, in order; none where nobody is in it."""
+        return np.flatnonzero(pc.equal(self.index.column("split"), name).to_numpy()).astype(np.int64)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the index, strangers' ones too; texts as objects.
+
+        Raises:
+            MaquetteError: there is none of that name.
+        """
+        return self.index.numpy(name)
+
+    def array(self, number: int, name: str) -> np.ndarray:
+        """A read-only view on one array of one sample; nothing is read before it is touched.
+
+        Raises:
+            MaquetteError: no such field, or the shard is missing or damaged.
+        """
+        arrays, row = self._shard(self.shard_of.item(number)), self.row_of.item(number)
+        try:
+            stacked = arrays[name]
+        except KeyError:
+            raise self._unknown(name) from None
+        if not self.fields[name].ragged:
+            return stacked[row, ...]
+        offsets = arrays[name + OFFSETS]
+        return stacked[offsets.item(row) : offsets.item(row + 1)]
+
+    def sample(self, number: int) -> dict[str, np.ndarray]:
+        """Views on all arrays of one sample."""
+        return {name: self.array(number, name) for name in self.fields}
+
+    def stacked(self, shard: int, name: str) -> np.ndarray:
+        """A field of all samples of a file: ``[n, ...]``; of a ragged one all values, see `offsets`."""
+        arrays = self._shard(shard)
+        if name not in self.fields:
+            raise self._unknown(name)
+        return arrays[name]
+
+    def offsets(self, shard: int, name: str) -> np.ndarray:
+        """int64 ``[n + 1]``: where the rows of a ragged field begin in what `stacked` gives."""
+        if name not in self.fields or not self.fields[name].ragged:
+            raise MaquetteError(f"'{self.folder}': field '{name}' is not ragged")
+        return self._shard(shard)[name + OFFSETS]
 
     def verify(self, number: int) -> None:
         """Compares a sample with its checksum, once.
@@ -101,49 +187,77 @@ class ShardReader:
         """
         if number in self._verified:
             return
-        entry = self.entries[number]
-        if arrays.checksum({name: self.array(number, name) for name in arrays.FIELDS}) != entry.sha256:
+        if checksum(self.sample(number)) != self.index.value("sha256", number):
+            shard = self.folder.name(self.shards[int(self.shard_of[number])].file)
+            name = self.index.value("id", number)
             raise MaquetteError(
-                f"'{self.folder / entry.shard}', row {entry.row} ('{entry.id}') differs from its checksum; "
-                "build the shards again"
+                f"'{shard}', row {self.row_of[number]} ('{name}') differs from its checksum; build the shards again"
             )
         self._verified.add(number)
 
-    def _shard(self, name: str) -> dict[str, np.ndarray]:
-        if name not in self._open:
-            self._open[name] = mapped(self.folder / name)
-        return self._open[name]
+    def damaged(self) -> list[int]:
+        """Shards (places in `shards`) whose file is missing or has a wrong size; no file is opened."""
+        sizes = self.folder.sizes([shard.file for shard in self.shards])
+        return [place for place, shard in enumerate(self.shards) if sizes.get(shard.file) != shard.bytes]
 
+    def close(self) -> None:
+        """Lets go of the mapped files; views that were handed out stay good, and reading opens them again."""
+        with self._changing:
+            self._open = {}
 
-def _entry(line: dict[str, Any]) -> Entry:
-    keys = ("id", "shard", "row", "caption", "class", "split", "sha256")
-    return Entry(*(line[key] for key in keys))
+    def _opened_index(self) -> IndexTable:
+        plain = self.about.get("index")
+        name = plain["file"] if plain else INDEX
+        try:
+            with self.folder.open(ShardFile(**plain) if plain else name) as file:
+                size = os.fstat(file.fileno()).st_size
+                if plain and size != plain["bytes"]:
+                    told = f"index '{file.name}' has {size} bytes, shards.json says {plain['bytes']}"
+                    raise MaquetteError(f"{told}; build the shards again")
+                return IndexTable(Path(file.name))
+        except FileNotFoundError:
+            raise MaquetteError(f"index '{self.folder.name(name)}' is missing; build the shards again") from None
 
+    def _check(self) -> None:
+        if len(self) != self.about["samples"]:
+            raise MaquetteError(f"'{self.index.path}' has {len(self)} rows, shards.json says {self.about['samples']}")
+        if self.index.column("shard").null_count or self.index.column("row").null_count:
+            raise MaquetteError(f"'{self.index.path}' does not say where every sample is; build the shards again")
+        counts = np.array([shard.samples for shard in self.shards], np.int64)
+        shard, row = self.shard_of, self.row_of
+        bad = (shard < 0) | (shard >= len(counts)) | (row < 0)
+        bad[~bad] = row[~bad] >= counts[shard[~bad]]
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise MaquetteError(
+                f"'{self.index.path}', row {first}: no shard {shard[first]} with a row {row[first]}; build again"
+            )
 
-def mapped(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file as read-only views on the mapped file.
+    def _unknown(self, name: str) -> MaquetteError:
+        return MaquetteError(f"'{self.folder}' stores no '{name}'; it stores: {', '.join(self.fields)}")
 
-    Raises:
-        MaquetteError: the file is missing or its header does not fit its size.
-    """
-    try:
-        with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        (length,) = struct.unpack_from("<Q", memory, 0)
-        header = json.loads(memory[8 : 8 + length])
-        header.pop("__metadata__", None)
-        return {name: _view(memory, 8 + length, about) for name, about in header.items()}
-    except FileNotFoundError:
-        raise MaquetteError(f"shard '{path}' is missing; build the shards again") from None
-    except (ValueError, KeyError, TypeError, struct.error, OSError) as error:
-        raise MaquetteError(f"shard '{path}' is damaged ({error}); build the shards again") from None
+    def _shard(self, number: int) -> dict[str, np.ndarray]:
+        found = self._open.get(number)
+        if found is not None:
+            return found
+        with self._changing:
+            lock = self._opening.setdefault(number, threading.Lock())
+        with lock:  # one a shard: threads wait for each other only where they fetch the same file
+            if number not in self._open:
+                arrays = mapped(self.folder, self.shards[number], self.fields)
+                with self._changing:
+                    self._make_room(self.shards[number].bytes)
+                    self._open[number] = arrays
+                return arrays
+            return self._open[number]
 
-
-def _view(memory: mmap.mmap, start: int, about: dict[str, Any]) -> np.ndarray:
-    begin, end = about["data_offsets"]
-    shape: Sequence[int] = about["shape"]
-    kind = np.dtype(_TYPES[about["dtype"]])
-    count = int(np.prod(shape, dtype=np.int64))
-    if count * kind.itemsize != end - begin:
-        raise ValueError("an array's size does not fit its shape")
-    return np.frombuffer(memory, kind, count, start + begin).reshape(shape)
+    def _make_room(self, size: int) -> None:
+        """Lets go of the shards that were opened first: close to least recently used, and reading takes no lock."""
+        most = self.folder.most_mapped
+        sizes = {number: self.shards[number].bytes for number in self._open}
+        total = size + sum(sizes.values())
+        for number in list(self._open):
+            if len(self._open) < _MOST_OPEN and (most is None or total <= most):
+                return
+            total -= sizes[number]
+            del self._open[number]
