@@ -14,7 +14,8 @@ from maquette_data3d import BuildConfig, build_shards
 def shards(tmp_path_factory):
     """24 procedural shapes at a small resolution."""
     out = tmp_path_factory.mktemp("procedural") / "shards"
-    build_shards(BuildConfig("procedural", str(out), 16, points=256, count=24, shard_samples=10, workers=1))
+    config = {"points": 256, "count": 24, "shard_samples": 10, "thumbnails": 2}
+    build_shards(BuildConfig("procedural", str(out), 16, **config, workers=1))
     return out
 
 

@@ -1,4 +1,4 @@
-"""Building shards: counted, resumable at any kill, the same bytes however the work is shared."""
+"""Building shards: counted, resumable at any kill, incremental, the same bytes however the work is shared."""
 
 from __future__ import annotations
 
@@ -20,66 +20,85 @@ from safetensors.numpy import load_file
 from maquette import config as words
 from maquette.errors import MaquetteError
 from maquette_data3d import BuildConfig, ShardReader, build_shards, write_mesh_files
+from maquette_data3d.build.config import FilterConfig
+from maquette_data3d.build.job import Job, Limits
+from maquette_data3d.build.outcome import Outcome
+from maquette_data3d.build.pool import Pool
+from maquette_data3d.build.recipe import Recipe
+from maquette_data3d.build.sources import Item
+from maquette_data3d.build.splits import splits
 from maquette_data3d.data_command import data
 from maquette_data3d.procedural import CLASSES, sample_shape
-from maquette_data3d.shards.assemble import splits
-from maquette_data3d.shards.pool import Pool
-from maquette_data3d.shards.process import Outcome, Settings
 
-SMALL = {"resolution": 16, "points": 128}
+SMALL = {"resolution": 16, "points": 128, "thumbnails": 0}
+SHAPES = {"count": 24, "shard_samples": 10, "resolution": 16, "points": 256, "thumbnails": 2}
+# What a clock has a part in.
+TIMED = ("report.html", "throughput.json")
 
 
 def hashes(folder):
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(folder.rglob("*")) if p.is_file()}  # fmt: skip
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in TIMED
+    }
 
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+def drawn(number):
+    return sample_shape(0, number, 1.0, CLASSES)
+
+
+def files(folder):
+    return {entry["file"]: entry for entry in map(json.loads, (folder / "files.jsonl").read_text().splitlines())}
 
 
 def test_a_folder_holds_what_the_manual_says(shards):
     about = json.loads((shards / "shards.json").read_text())
-    index = lines(shards)
-    assert sorted(p.name for p in shards.iterdir()) == [
-        "index.jsonl", "report.json", "shard_00000.safetensors", "shard_00001.safetensors",
-        "shard_00002.safetensors", "shards.json"]  # fmt: skip
+    names = sorted(p.name for p in shards.iterdir() if not p.name.startswith("shard_"))
+    assert names == ["files.jsonl", "index.parquet", "report.html", "report.json", "shards.json", "throughput.json"]
+    assert [(s["file"][:11], s["samples"]) for s in about["shards"]] == [
+        ("shard_00000", 10), ("shard_00001", 10), ("shard_00002", 4)]  # fmt: skip
+    assert sorted(s["file"] for s in about["shards"]) == sorted(p.name for p in shards.glob("shard_*"))
     assert about["classes"] == list(CLASSES) and about["samples"] == 24 and about["resolution"] == 16
-    training = [entry["caption"] for entry in index if entry["split"] == "train"]
+    reader = ShardReader(shards)
+    training = reader.captions(reader.split("train"))
     assert about["vocabulary"] == sorted({w for c in training for w in c.lower().replace(",", "").split()})
     assert about["splits"] == {"train": len(training), "validation": 24 - len(training)} and len(training) < 24
-    for number, entry in enumerate(index):
-        assert (entry["shard"], entry["row"]) == (f"shard_{number // 10:05d}.safetensors", number % 10)
-        assert entry["caption"] == sample_shape(0, number).caption
-    first = load_file(shards / "shard_00000.safetensors")
+    assert about["fields"]["tsdf"] == {"dtype": "float16", "shape": [1, 16, 16, 16], "ragged": False}
+    first = load_file(shards / about["shards"][0]["file"])
     assert {k: (v.dtype.name, v.shape) for k, v in first.items()} == {
         "tsdf": ("float16", (10, 1, 16, 16, 16)), "color": ("uint8", (10, 3, 8, 8, 8)),
-        "surface": ("float16", (10, 256, 3)), "normals": ("float16", (10, 256, 3)),
-        "class_id": ("int64", (10,))}  # fmt: skip
-    assert np.array_equal(first["tsdf"][3], sample_shape(0, 3).fields(16, 0.05, 256)["tsdf"])
-    reader = ShardReader(shards)
+        "surface": ("float16", (10, 256, 3)), "normals": ("float16", (10, 256, 3))}  # fmt: skip
+    assert np.array_equal(first["tsdf"][3], drawn(3).fields(16, 0.05, 256)["tsdf"])
+    assert np.array_equal(first["surface"][3], drawn(3).fields(16, 0.05, 256)["surface"])
     for number in range(len(reader)):
+        entry = reader.entry(number)
+        assert entry.caption == drawn(number).caption and entry.attributes["color"]
+        assert (reader.shard_of[number], reader.row_of[number]) == divmod(number, 10)
         reader.verify(number)
 
 
-def test_workers_change_no_byte(shards, tmp_path):
-    build_shards(BuildConfig("procedural", str(tmp_path / "s"), 16, points=256, count=24, shard_samples=10, workers=3))
+@pytest.mark.parametrize("engine", ["serial", "local", {"name": "ray", "jobs": 5}])
+def test_engines_and_workers_change_no_byte(shards, tmp_path, engine):
+    if isinstance(engine, dict):
+        pytest.importorskip("ray")
+    build_shards(BuildConfig("procedural", str(tmp_path / "s"), **SHAPES, workers=3, engine=engine))
     assert hashes(tmp_path / "s") == hashes(shards)
 
 
 def test_building_again_does_nothing_and_other_settings_are_refused(shards):
     before = {p: p.stat().st_mtime_ns for p in shards.iterdir()}
-    config = {"points": 256, "count": 24, "shard_samples": 10}
-    assert build_shards(BuildConfig("procedural", str(shards), 16, **config)).kept == 24
+    assert build_shards(BuildConfig("procedural", str(shards), **SHAPES)).kept == 24
     assert {p: p.stat().st_mtime_ns for p in shards.iterdir()} == before
     with pytest.raises(MaquetteError, match="other settings"):
-        build_shards(BuildConfig("procedural", str(shards), 32, **config))
+        build_shards(BuildConfig("procedural", str(shards), **{**SHAPES, "points": 200}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills a process group")
 def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path):
-    settings = ["resolution=32", "points=512", "count=30", "shard_samples=7"]
-    build_shards(BuildConfig("procedural", str(tmp_path / "whole"), 32, points=512, count=30, shard_samples=7))
+    settings = ["resolution=32", "points=512", "count=30", "shard_samples=7", "thumbnails=9"]
+    whole = {"points": 512, "count": 30, "shard_samples": 7, "thumbnails": 9}
+    build_shards(BuildConfig("procedural", str(tmp_path / "whole"), 32, **whole))
     program = "import sys; from maquette_data3d.data_command import data; data(sys.argv[1:], standalone_mode=False)"
     command = [
         sys.executable,
@@ -95,8 +114,8 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_pat
     kills = 0
     for target in (3, 13, 29):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        outcomes = tmp_path / "killed" / ".work" / "outcomes"
-        while process.poll() is None and len(list(outcomes.glob("*.json"))) < target:
+        log = tmp_path / "killed" / ".work" / "log.jsonl"
+        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'{"outcome"') >= target):
             time.sleep(0.01)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -108,23 +127,37 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_pat
 
 
 def test_a_lost_sample_is_made_again(tmp_path, monkeypatch):
-    from maquette_data3d.shards import build
+    from maquette_data3d.build import assemble
 
-    def interrupted(ledger, *arguments, **keywords):
-        for path in sorted((ledger.folder / "samples").glob("*")):
+    def interrupted(self, lot):
+        for path in sorted(self.ledger.samples.glob("*")):
             path.write_bytes(b"damaged")
         raise KeyboardInterrupt
 
-    config = BuildConfig("procedural", str(tmp_path / "s"), 16, points=128, count=9, shard_samples=4, workers=1)
-    real = build.assemble.Assembler._write
-    monkeypatch.setattr(build.assemble.Assembler, "_write", lambda self: interrupted(self.ledger))
-    with pytest.raises(KeyboardInterrupt):
-        build_shards(config)
-    monkeypatch.setattr(build.assemble.Assembler, "_write", real)
+    config = BuildConfig("procedural", str(tmp_path / "s"), **{**SMALL, "count": 9, "shard_samples": 4}, workers=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(assemble.Assembler, "_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_shards(config)
     build_shards(config)
     reader = ShardReader(tmp_path / "s")
     for number in range(9):
         reader.verify(number)
+
+
+def test_a_torn_line_of_the_log_is_as_if_it_had_never_been(tmp_path, monkeypatch):
+    from maquette_data3d.build import build
+
+    config = BuildConfig("procedural", str(tmp_path / "s"), **{**SMALL, "count": 6}, engine="serial")
+    with monkeypatch.context() as broken:
+        broken.setattr(build, "write_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build_shards(config)
+    log = tmp_path / "s" / ".work" / "log.jsonl"
+    log.write_bytes(log.read_bytes()[:-40])
+    build_shards(config)
+    build_shards(BuildConfig("procedural", str(tmp_path / "t"), **{**SMALL, "count": 6}, engine="serial"))
+    assert hashes(tmp_path / "s") == hashes(tmp_path / "t")
 
 
 def meshes(folder):
@@ -145,19 +178,22 @@ def test_every_file_of_a_folder_is_kept_or_quarantined_with_its_reason(tmp_path)
     assert (report.found, report.kept, report.quarantined) == (10, 7, 3)
     assert report.kept + report.quarantined == report.found
     assert report.reasons == {"flat": 1, "non_finite": 1, "wrong_extension": 1}
-    assert {entry["file"] for entry in report.quarantined_files} == {"chair/notes.glb", "flat.obj", "nan.obj"}
-    assert {"file": "wooden_crate-01.ply", "repairs": {"duplicate_faces": 2}} in report.repaired_files
-    assert report.repaired == len(report.repaired_files) < report.kept
+    assert {e["file"] for e in report.files("quarantined")} == {"chair/notes.glb", "flat.obj", "nan.obj"}
+    assert files(out)["wooden_crate-01.ply"]["repairs"] == {"duplicate_faces": 2}
+    assert report.repaired == len(list(report.files("repaired"))) < report.kept
+    assert len(list(report.files())) == report.found and report.repairs["duplicate_faces"] >= 1
     assert json.loads((out / "report.json").read_text()) == report.plain()
     about = json.loads((out / "shards.json").read_text())
     assert about["classes"] == sorted({*CLASSES[:6], "object"})
-    entries = {entry["id"]: entry for entry in lines(out)}
+    reader = ShardReader(out)
+    entries = {entry.id: entry for entry in map(reader.entry, range(len(reader)))}
     crate = entries["wooden_crate-01.ply"]
-    assert (crate["caption"], crate["class"]) == ("wooden crate 01", "object")
+    assert (crate.caption, crate.class_name) == ("wooden crate 01", "object")
     content = (tmp_path / "in" / "wooden_crate-01.ply").read_bytes()
-    assert crate["lineage"]["sha256"] == hashlib.sha256(content).hexdigest()
-    assert crate["lineage"]["repairs"]["duplicate_faces"] == 2
-    assert entries["table/table-00001.obj"]["caption"] == sample_shape(1, 1).caption
+    assert crate.lineage["sha256"] == hashlib.sha256(content).hexdigest()
+    assert crate.lineage["repairs"]["duplicate_faces"] == 2 and crate.lineage["quality"]["faces"] == 12
+    assert crate.lineage["placement"]["scale"] == pytest.approx(0.9)
+    assert entries["table/table-00001.obj"].caption == sample_shape(1, 1).caption
     assert not (out / ".work").exists()
     build_shards(BuildConfig(str(tmp_path / "in"), str(tmp_path / "again"), **SMALL, workers=3))
     assert hashes(tmp_path / "again") == hashes(out)
@@ -167,7 +203,7 @@ def test_ingested_procedural_files_agree_with_the_analytic_field(tmp_path):
     write_mesh_files(tmp_path / "in", 8, seed=2, resolution=96)
     build_shards(BuildConfig(str(tmp_path / "in"), str(tmp_path / "out"), 32, points=256, workers=2))
     reader = ShardReader(tmp_path / "out")
-    for number, entry in enumerate(reader.entries):
+    for number, entry in enumerate(map(reader.entry, range(len(reader)))):
         shape = sample_shape(2, int(entry.id.partition("-")[2][:5]))
         found, true = reader.array(number, "tsdf")[0] < 0, shape.tsdf(32, 0.05) < 0
         assert (found & true).sum() / (found | true).sum() > 0.93, entry.caption
@@ -195,41 +231,128 @@ def test_wrong_sources_are_one_line_and_leave_nothing(tmp_path):
         build_shards(BuildConfig("procedural", str(tmp_path / "bad"), **SMALL, count=1))
 
 
-def test_a_child_that_dies_or_hangs_loses_only_its_file(tmp_path, monkeypatch):
+def boxes(folder, sizes):
+    folder.mkdir(exist_ok=True)
+    for name, size in sizes.items():
+        (folder / f"{name}.ply").write_bytes(trimesh.creation.box(size).export(file_type="ply"))
+
+
+def test_only_what_is_new_or_changed_is_done_again(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    sizes = {name: (1, 1 + number / 8, 2) for number, name in enumerate("bcdefg")}
+    boxes(source, sizes)
+    (source / "broken.stl").write_bytes(b"no mesh")
+    config = BuildConfig(str(source), str(out), **{**SMALL, "thumbnails": 3}, shard_samples=3, workers=2)
+    build_shards(config)
+    times = json.loads((out / "throughput.json").read_text())
+    assert times["grid"]["samples"] == 6
+    boxes(source, {"a": (3, 1, 1), "e": (1, 3, 1)})
+    (source / "g.ply").unlink()
+    report = build_shards(config)
+    assert (report.found, report.kept, report.quarantined) == (7, 6, 1)
+    times = json.loads((out / "throughput.json").read_text())
+    assert times["grid"]["samples"] == 2, "one file is new and one has changed"
+    fresh = tmp_path / "fresh"
+    build_shards(BuildConfig(str(source), str(fresh), **{**SMALL, "thumbnails": 3}, shard_samples=3, workers=1))
+    assert hashes(out) == hashes(fresh)
+
+
+def test_a_file_that_changes_while_a_build_is_interrupted_is_done_again(tmp_path, monkeypatch):
+    from maquette_data3d.build import build
+
+    boxes(tmp_path / "in", {"a": (1, 1, 1), "b": (1, 2, 1)})
+    config = BuildConfig(str(tmp_path / "in"), str(tmp_path / "out"), **SMALL, engine="serial")
+    with monkeypatch.context() as broken:
+        broken.setattr(build, "write_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build_shards(config)
+    boxes(tmp_path / "in", {"b": (1, 5, 1)})
+    build_shards(config)
+    build_shards(BuildConfig(str(tmp_path / "in"), str(tmp_path / "fresh"), **SMALL, engine="serial"))
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "fresh")
+
+
+def test_copies_and_near_copies_are_found_and_stay_on_one_side(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shape = trimesh.util.concatenate(
+        [trimesh.creation.box((1, 1, 1)), trimesh.creation.icosphere(2, 0.4).apply_translation((0.9, 0.3, 0.2))]
+    )
+    turned = shape.copy().apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (0, 1, 0)))
+    shuffled = trimesh.Trimesh(shape.vertices, shape.faces[::-1], process=False)
+    other = trimesh.creation.cylinder(0.2, 3)
+    meshes = {"a": shape, "b": shuffled, "c": shape.subdivide(), "d": turned, "e": other}
+    for name, mesh in meshes.items():
+        (folder / f"{name}.ply").write_bytes(mesh.export(file_type="ply"))
+    report = build_shards(BuildConfig(str(folder), str(tmp_path / "out"), **SMALL, held_out=0.5, engine="serial"))
+    reader = ShardReader(tmp_path / "out")
+    assert (report.kept, report.duplicates, report.near_duplicate_groups) == (5, 1, 1)
+    assert list(reader.column("duplicate_of")) == ["", "a.ply", "", "", ""]
+    assert list(reader.column("group")) == ["a.ply"] * 4 + ["e.ply"]
+    sides = [reader.entry(number).split for number in range(5)]
+    assert len(set(sides[:4])) == 1 and sides[4] != sides[0]
+    dropped = {**SMALL, "duplicates": "drop", "near_duplicates": 1.0}
+    report = build_shards(BuildConfig(str(folder), str(tmp_path / "less"), **dropped, engine="serial"))
+    assert (report.kept, report.reasons) == (4, {"duplicate": 1})
+    assert "a.ply" in next(report.files("quarantined"))["detail"]
+    assert list(ShardReader(tmp_path / "less").column("group")) == ["a.ply", "c.ply", "d.ply", "e.ply"]
+
+
+def test_filters_quarantine_with_the_figure(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "ball.ply").write_bytes(trimesh.creation.icosphere(3).export(file_type="ply"))
+    (folder / "box.ply").write_bytes(trimesh.creation.box().export(file_type="ply"))
+    (folder / "brick.ply").write_bytes(trimesh.creation.box((1, 2, 1)).subdivide().export(file_type="ply"))
+    (folder / "plate.ply").write_bytes(trimesh.creation.box((1, 1, 0.002)).subdivide().export(file_type="ply"))
+    filters = FilterConfig(min_faces=13, max_faces=1000, min_flatness=0.01)
+    report = build_shards(BuildConfig(str(folder), str(tmp_path / "out"), **SMALL, filters=filters, engine="serial"))
+    assert report.reasons == {"filtered": 3} and report.kept == 1
+    assert {entry["file"]: entry["detail"] for entry in report.files("quarantined")} == {
+        "ball.ply": "faces 1280 is more than 1000",
+        "box.ply": "faces 12 is less than 13",
+        "plate.ply": "flatness 0.002 is less than 0.01",
+    }
+
+
+STAND_IN = """
+import maquette_data3d.build.process as process, os, signal, time
+whole = process._Making.mesh_file
+def tricky(self, path):
+    if 'die' in path.name: os.kill(os.getpid(), signal.SIGKILL)
+    if 'hang' in path.name: time.sleep(600)
+    if 'eat' in path.name: bytearray(10**11)
+    return whole(self, path)
+process._Making.mesh_file = tricky
+"""
+
+
+@pytest.mark.parametrize("engine", ["local", {"name": "ray", "jobs": 3}])
+def test_a_child_that_dies_or_hangs_loses_only_its_file(tmp_path, monkeypatch, engine):
     """A stand-in for the parser kills itself or sleeps at files of certain names."""
+    if isinstance(engine, dict):
+        pytest.importorskip("ray")
     package = tmp_path / "stand_in"
     package.mkdir()
-    (package / "sitecustomize.py").write_text(
-        "import os, signal, sys, time\n"
-        "sys.argv[0:1] == ['-m'] and None\n"
-        "import maquette_data3d.shards.process as process\n"
-        "whole = process._mesh_file\n"
-        "def tricky(item, class_id, settings):\n"
-        "    if 'die' in item.name: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    if 'hang' in item.name: time.sleep(600)\n"
-        "    if 'eat' in item.name: bytearray(10**11)\n"
-        "    return whole(item, class_id, settings)\n"
-        "process._mesh_file = tricky\n"
-    )
+    (package / "sitecustomize.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(str(package))
+    monkeypatch.setenv("PYTHONPATH", str(package))
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a", "b-die", "c", "d-hang", "e", "f-eat", "g", "h-die"):
         (folder / f"{name}.ply").write_bytes(trimesh.creation.icosphere(2).export(file_type="ply"))
-    config = BuildConfig(str(folder), str(tmp_path / "out"), **SMALL, workers=2, deadline_s=4, memory_mb=2000)
-    report = build_shards(config)
+    limits = {"workers": 2, "deadline_s": 4, "memory_mb": 2000}
+    report = build_shards(BuildConfig(str(folder), str(tmp_path / "out"), **SMALL, **limits, engine=engine))
     assert report.reasons == {"crashed": 2, "deadline": 1, "memory": 1} and report.kept == 4
-    assert "signal 9" in str(report.quarantined_files)
+    assert "signal 9" in str(list(report.files("quarantined")))
 
 
-def test_workers_that_cannot_start_are_one_line(monkeypatch):
-    settings = Settings(16, 0.05, 64, 0, 1000)
-    monkeypatch.setattr(sys, "executable", sys.executable)
-    pool = Pool(1, settings, True, 5.0, 1000)
-    pool.setup["settings"]["nonsense"] = 1
-    item = {"number": 0, "name": "procedural/0/0", "path": None, "caption": None, "class_name": None}
-    with pytest.raises(MaquetteError, match="worker processes do not start"):
-        list(pool.run([{"item": item, "class_id": None, "target": "unused"}]))
+def test_workers_that_cannot_start_are_one_line():
+    recipe = Recipe.of(BuildConfig("procedural", "unused", **SMALL))
+    with Pool(recipe, Limits(5.0, 1000)) as pool:
+        pool.setup["recipe"]["nonsense"] = 1
+        with pytest.raises(MaquetteError, match="worker processes do not start"):
+            list(pool.run([Job(Item(0, "procedural/0/0"), "unused")]))
 
 
 def test_copies_of_a_shape_stay_on_one_side():
@@ -237,11 +360,45 @@ def test_copies_of_a_shape_stay_on_one_side():
         return Outcome(number, content=hashlib.sha256(str(key).encode()).hexdigest())
 
     many = [outcome(n, n % 500) for n in range(1000)]
-    sides = splits(many, 0.1)
+    sides = splits(many, [n % 500 for n in range(1000)], 0.1)
     assert sides[:500] == sides[500:] and 60 < sides.count("validation") < 140
-    assert set(splits([outcome(0, 0), outcome(1, 1)], 0.1)) == {"train", "validation"}
-    assert splits([outcome(0, 0)], 0.1) == ["train"]
-    assert set(splits(many, 0.0)) == {"train"}
+    assert set(splits([outcome(0, 0), outcome(1, 1)], [0, 1], 0.1)) == {"train", "validation"}
+    assert splits([outcome(0, 0)], [0], 0.1) == ["train"]
+    assert set(splits(many, range(1000), 0.0)) == {"train"}
+
+
+def test_held_out_pairs_are_a_split_of_their_own(tmp_path):
+    config = BuildConfig(
+        "procedural", str(tmp_path / "s"), **{**SMALL, "resolution": 32, "count": 120}, held_out_pairs=True
+    )
+    build_shards(config)
+    reader = ShardReader(tmp_path / "s")
+    unseen = {reader.entry(number).id for number in reader.split("unseen_pairs")}
+    assert unseen == {f"procedural/0/{number}" for number in range(120) if drawn(number).held_out}
+    assert 0 < len(unseen) < 60
+    assert len(reader.split("train")) + len(reader.split("validation")) == len(reader) - len(unseen)
+
+
+def test_paraphrases_are_stored_and_drawn_from(tmp_path):
+    from maquette_data3d.stream.dataset import Shards, ShardsConfig
+
+    build_shards(BuildConfig("procedural", str(tmp_path / "s"), **{**SMALL, "count": 3}, paraphrases=4, held_out=0))
+    stream = Shards(ShardsConfig(str(tmp_path / "s"), batch_size=3, paraphrases=True))
+    stream.setup()
+    batches = stream.train_dataloader()
+    seen = {}
+    for batch, _ in zip(batches, range(30), strict=False):
+        for name, caption in zip(batch["id"], batch["caption"], strict=True):
+            seen.setdefault(name, set()).add(caption)
+    assert seen == {f"procedural/0/{n}": set(drawn(n).captions(5)) for n in range(3)}
+
+
+def test_a_url_gets_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "cache"))
+    build_shards(BuildConfig("procedural", (tmp_path / "far").as_uri(), **{**SMALL, "count": 4}, engine="serial"))
+    build_shards(BuildConfig("procedural", str(tmp_path / "near"), **{**SMALL, "count": 4}, engine="serial"))
+    assert hashes(tmp_path / "far") == hashes(tmp_path / "near")
+    assert not list((tmp_path / "cache" / "builds").iterdir())
 
 
 def test_the_command_builds_and_inspects(tmp_path):
@@ -249,12 +406,15 @@ def test_the_command_builds_and_inspects(tmp_path):
     out = str(tmp_path / "out")
     done = runner.invoke(data, ["build", "procedural", out, "count=8", "resolution=16", "points=64", "workers=1"])
     assert done.exit_code == 0 and "8 kept" in done.output
-    seen = runner.invoke(data, ["inspect", out, "--verify"])
-    assert seen.exit_code == 0 and "8 samples" in seen.output and "every checksum holds" in seen.output
+    seen = runner.invoke(data, ["inspect", out])
+    assert seen.exit_code == 0 and "8 samples" in seen.output and "tsdf: float16 [1, 16, 16, 16]" in seen.output
+    assert "every checksum holds" in runner.invoke(data, ["verify", out]).output
     for arguments, message in [
         (["build", "procedural", out + "2", "resolutoin=16"], "did you mean 'resolution'"),
         (["build", "procedural", out + "2", "resolution=17"], "multiple of 8"),
         (["build", str(tmp_path / "none"), out + "2"], "does not exist"),
+        (["build", "procedural", out + "2", "features=[gird]"], "did you mean 'grid'"),
+        (["build", "procedural", out + "2", "engine=rya"], "did you mean 'ray'"),
         (["inspect", str(tmp_path)], "holds no shards"),
     ]:
         failed = runner.invoke(data, arguments)
@@ -268,7 +428,9 @@ def test_real_models(real_models, tmp_path):
     (tmp_path / "in").mkdir()
     for path in names:
         (tmp_path / "in" / path.name).symlink_to(path.resolve())
-    report = build_shards(BuildConfig(str(tmp_path / "in"), str(tmp_path / "out"), 32, points=512, workers=2))
+    report = build_shards(
+        BuildConfig(str(tmp_path / "in"), str(tmp_path / "out"), 32, points=512, workers=2, thumbnails=4)
+    )
     assert report.kept + report.quarantined == report.found == len({p.name for p in names})
     assert report.kept >= 0.9 * report.found
     reader = ShardReader(tmp_path / "out")

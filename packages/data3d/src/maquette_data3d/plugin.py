@@ -6,11 +6,40 @@ from maquette import hookimpl
 from maquette.hookspecs import Register
 
 HERE = "maquette_data3d"
+FEATURES = {
+    "grid": "grid:Grid",
+    "surface": "surface:Surface",
+    "sharp": "surface:Sharp",
+    "queries": "queries:Queries",
+    "voxels": "voxels:Voxels",
+    "dual_grid": "voxels:DualGrid",
+    "views": "views:Views",
+    "skeleton": "skeleton:Skeleton",
+    "triangles": "triangles:Triangles",
+}
+ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
 
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    register("shards", f"{HERE}.shards.stream:ShardsConfig", f"{HERE}.shards.stream:Shards")
+    register("shards", f"{HERE}.stream.dataset:ShardsConfig", f"{HERE}.stream.dataset:Shards")
+
+
+@hookimpl
+def register_features(register: Register) -> None:
+    for name, target in FEATURES.items():
+        register(name, f"{HERE}.features.{target}Config", f"{HERE}.features.{target}")
+
+
+@hookimpl
+def register_engines(register: Register) -> None:
+    for name, target in ENGINES.items():
+        register(name, f"{HERE}.build.engines.{target}Config", f"{HERE}.build.engines.{target}")
+
+
+@hookimpl
+def register_curricula(register: Register) -> None:
+    register("steps", f"{HERE}.stream.curriculum:StepsConfig", f"{HERE}.stream.curriculum:Steps")
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""What a sample holds: each group of arrays is a feature, registered by name."""

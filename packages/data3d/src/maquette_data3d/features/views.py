@@ -1,0 +1,74 @@
+"""Pictures of a shape from around it, for conditioning and for texturing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from maquette.errors import MaquetteError
+from maquette_data3d.features.feature import stored
+from maquette_data3d.features.subject import Subject
+
+CHANNELS = ("rgb", "depth", "normal", "position")
+
+
+@dataclass
+class ViewsConfig:
+    """How many pictures, how large, from where, and what they show."""
+
+    count: int = 8
+    size: int = 128
+    channels: list[str] = field(default_factory=lambda: ["rgb"])
+    """Of rgb, depth, normal, position."""
+    fov: list[float] = field(default_factory=lambda: [40.0, 40.0])
+    """Vertical field of view in degrees, drawn between the two."""
+    scheme: str = "fibonacci"
+    """Where the cameras stand: fibonacci, turntable or random."""
+    lights: str = "studio"
+    precision: str | None = None
+
+
+class Views:
+    """`view_rgb` uint8 [V, 4, S, S] (sRGB and alpha), `view_depth` [V, S, S] (0 where there is nothing),
+    `view_normal`, `view_position` [V, 3, S, S], `view_camera` float32 [V, 4, 4] (world to camera) and
+    `view_intrinsics` float32 [V, 3, 3]."""
+
+    def __init__(self, config: ViewsConfig) -> None:
+        for name in config.channels:
+            if name not in CHANNELS:
+                raise MaquetteError(f"feature 'views': channel '{name}' is not one of {', '.join(CHANNELS)}")
+        self.config, self.precision = config, config.precision or "float16"
+
+    def ragged(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def facts(self) -> dict[str, Any]:
+        """How many, how large."""
+        return {"views": self.config.count, "view_size": self.config.size}
+
+    def compute(self, subject: Subject) -> Mapping[str, np.ndarray]:
+        """See `Feature`."""
+        from maquette_data3d.rendering.views import orbit, render_views
+
+        config = self.config
+        fov = (float(config.fov[0]), float(config.fov[-1]))
+        cameras = orbit(config.count, subject.rng("views"), fov=fov, scheme=config.scheme)
+        views = render_views(subject.drawable(), cameras, config.size, lights=config.lights)
+        depth = np.where(np.isfinite(views.depth), views.depth, 0.0)
+        channels = {
+            "rgb": np.moveaxis(views.rgb, -1, 1),
+            "depth": stored(depth, self.precision),
+            "normal": stored(np.moveaxis(views.normal, -1, 1), self.precision),
+            "position": stored(np.moveaxis(views.position, -1, 1), self.precision),
+        }
+        arrays = {f"view_{name}": np.ascontiguousarray(channels[name]) for name in config.channels}
+        intrinsics = np.broadcast_to(views.intrinsics, (config.count, 3, 3))
+        return {
+            **arrays,
+            "view_camera": views.cameras.astype(np.float32),
+            "view_intrinsics": np.ascontiguousarray(intrinsics, np.float32),
+        }
