@@ -22,6 +22,7 @@ from maquette.runner import ensure_trained, finetune_config
 from maquette.runs import RunFolder
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet
+from maquette_data3d.procedural import FIRST_CLASSES
 from maquette_models.evaluation import evaluate_generation, held_out_captions
 from maquette_serve.engine import Engine
 
@@ -34,7 +35,9 @@ class FinetuneConfig:
     name: str = "finetune"
     folder: str = "runs/${name}"
     data: BuildConfig = field(
-        default_factory=lambda: BuildConfig(source="procedural", seed=1000, count=160, variety=0.6)
+        default_factory=lambda: BuildConfig(
+            source="procedural", seed=1000, count=160, variety=0.6, classes=list(FIRST_CLASSES), thumbnails=48
+        )
     )
     changes: dict[str, Any] = field(
         default_factory=lambda: {

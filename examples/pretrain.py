@@ -28,6 +28,7 @@ from maquette.runner import check_blocks, ensure_trained
 from maquette.runs import RunFolder
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet
+from maquette_data3d.procedural import FIRST_CLASSES
 from maquette_models.evaluation import evaluate_generation, evaluate_reconstruction, held_out_captions
 from maquette_serve.engine import Engine
 
@@ -104,7 +105,8 @@ def read_config(words: list[str]) -> DictConfig:
         started = Path(given.resume) / "pretrain.yaml"
         return load(PretrainConfig, read_yaml(started), given)
     parts = {"autoencoder": read_yaml(CONFIGS / "grid_vae.yaml"), "generator": read_yaml(CONFIGS / "dit.yaml")}
-    config = load(PretrainConfig, {"data": {"source": "procedural", "variety": 0.25}}, parts, given)
+    easy = {"source": "procedural", "classes": list(FIRST_CLASSES), "variety": 0.25, "thumbnails": 48}
+    config = load(PretrainConfig, {"data": easy}, parts, given)
     return load(PretrainConfig, config, places(config), given)
 
 
