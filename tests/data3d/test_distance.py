@@ -200,3 +200,15 @@ def test_cleaning_says_where_faces_and_vertices_came_from():
     assert np.abs(loose[origin] * mesh.scale + mesh.offset - mesh.vertices[mesh.faces]).max() < 1e-5
     assert np.abs(loose[mesh.source_vertex] * mesh.scale + mesh.offset - mesh.vertices).max() < 1e-12
     assert mesh.turned.sum() == mesh.repairs["flipped_faces"] and len(mesh.source_vertex) == len(mesh.vertices)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 900), st.floats(0.001, 0.3))
+def test_distances_of_blocks_are_those_of_their_points(seed, count, half):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-0.4, 0.4, (count, 1, 3)) + rng.normal(size=(count, 3, 3)) * rng.choice([0.01, 0.3])
+    tree = TriangleTree(corners.reshape(-1, 3), np.arange(3 * count).reshape(-1, 3))
+    centres = rng.uniform(-0.5, 0.5, (7, 3))
+    offsets = rng.uniform(-half, half, (9, 3))
+    found = tree.block_distances(centres, tree.closest(centres)[0], half * 3**0.5, offsets)
+    exact = tree.closest((centres[:, None] + offsets).reshape(-1, 3))[0].reshape(7, 9)
+    assert np.abs(found - exact).max() < 1e-9

@@ -59,15 +59,20 @@ def _distances(tree: TriangleTree, resolution: int, reach: float) -> tuple[np.nd
     while True:
         centres = (low + step / 2) * (_BLOCK / resolution) - 0.5
         corner = np.sqrt(3) / 2 * (_BLOCK * step - 1) / resolution
-        low = low[tree.closest(centres)[0] <= reach + corner]
+        away = tree.closest(centres)[0]
+        within = away <= reach + corner
+        low, away = low[within], away[within]
         if step == 1:
             break
         step //= 2
         low = (low[:, None] + children * step).reshape(-1, 3)
     blocks = resolution // _BLOCK
-    near = np.sort((low[:, 0] * blocks + low[:, 1]) * blocks + low[:, 2])
-    distance = tree.closest(_cells(near, resolution).reshape(-1, 3))[0]
-    return near, distance.astype(np.float32).reshape(-1, _BLOCK**3)
+    near = (low[:, 0] * blocks + low[:, 1]) * blocks + low[:, 2]
+    order = np.argsort(near)
+    near, away = near[order], away[order]
+    offsets = cell_centres(_BLOCK) * (_BLOCK / resolution)
+    distance = tree.block_distances(_block_centres(near, blocks), away, corner, offsets)
+    return near, distance.astype(np.float32)
 
 
 def _cells(blocks: np.ndarray, resolution: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from maquette.errors import MaquetteError
-from maquette_data3d.geometry import tree_build, tree_query
+from maquette_data3d.geometry import tree_blocks, tree_build, tree_query
 
 ACCURACY = 2.0
 _ROUGH, _FINE = 1.3, 3.0
@@ -73,6 +73,25 @@ class TriangleTree:
 
         _in_chunks(ask, len(points))
         return distance, face, nearest
+
+    def block_distances(self, centres: np.ndarray, away: np.ndarray, reach: float, offsets: np.ndarray) -> np.ndarray:
+        """Distances float64 [N, C] of the points centres + offsets, many times as fast as one by one.
+
+        Args:
+            centres: float64 [N, 3]; away: their distances, float64 [N].
+            reach: length of the longest offset, or more.
+            offsets: float64 [C, 3].
+        """
+        distance = np.empty((len(centres), len(offsets)))
+        centres, offsets = np.ascontiguousarray(centres), np.ascontiguousarray(offsets)
+
+        def ask(start: int, stop: int) -> None:
+            tree_blocks.block_distances(
+                self._boxes, self._child, self._triangles, centres, away, reach, offsets, start, stop, distance
+            )
+
+        _in_chunks(ask, len(centres))
+        return distance
 
     def winding(self, points: np.ndarray, accuracy: float = ACCURACY) -> np.ndarray:
         """Generalised winding number float64 [P] of points [P, 3]: 1 inside a closed outward surface, 0 outside.

@@ -12,7 +12,7 @@ from maquette_data3d.geometry.tree_build import WIDTH
 
 # Loops over lanes take their length from an array: one of a known length is unrolled and then not vectorised, and so is
 # not one whose divisions may raise.
-_STACK = 96  # seven children wait on each of at most eleven levels
+STACK = 96  # seven children wait on each of at most eleven levels
 
 
 @njit(cache=True, nogil=True)
@@ -41,7 +41,7 @@ def morton(points, low, side):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _to_boxes(boxes, node, x, y, z, out):
+def to_boxes(boxes, node, x, y, z, out):
     """Squared distances from a point to a node's eight boxes."""
     for i in range(boxes.shape[2]):
         u = max(boxes[node, 0, i] - x, x - boxes[node, 3, i], 0.0)
@@ -51,7 +51,7 @@ def _to_boxes(boxes, node, x, y, z, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _to_triangles(block, leaf, x, y, z, out):
+def to_triangles(block, leaf, x, y, z, out):
     """Squared distances from a point to a leaf's eight triangles, without a branch."""
     for i in range(block.shape[2]):
         px, py, pz = x - block[leaf, 0, i], y - block[leaf, 1, i], z - block[leaf, 2, i]
@@ -107,7 +107,7 @@ def _foot(triangle, x, y, z, out):
 
 
 @njit(cache=True, nogil=True)
-def _search(boxes, child, block, x, y, z, best, nodes, bounds, lane):
+def search(boxes, child, block, x, y, z, best, nodes, bounds, lane):
     """Leaf place (leaf * 8 + lane, -1 for none) of a triangle nearer than the squared distance `best`."""
     found, top = -1, 1
     nodes[0], bounds[0] = 0, 0.0
@@ -118,12 +118,12 @@ def _search(boxes, child, block, x, y, z, best, nodes, bounds, lane):
         node = nodes[top]
         if node < 0:
             leaf = -1 - node
-            _to_triangles(block, leaf, x, y, z, lane)
+            to_triangles(block, leaf, x, y, z, lane)
             for i in range(WIDTH):
                 if lane[i] < best:
                     best, found = lane[i], leaf * WIDTH + i
             continue
-        _to_boxes(boxes, node, x, y, z, lane)
+        to_boxes(boxes, node, x, y, z, lane)
         first, bottom = child[node], top
         for i in range(WIDTH):
             if lane[i] < best:
@@ -140,7 +140,7 @@ def _search(boxes, child, block, x, y, z, best, nodes, bounds, lane):
 @njit(cache=True, nogil=True)
 def closest(boxes, child, block, ids, corners, points, order, start, stop, distance, face, nearest):
     """Fills distance, face and nearest for points order[start:stop]."""
-    nodes, bounds, lane = np.empty(_STACK, np.int64), np.empty(_STACK), np.empty(WIDTH)
+    nodes, bounds, lane = np.empty(STACK, np.int64), np.empty(STACK), np.empty(WIDTH)
     previous, foot = -1, np.empty(3)
     for n in range(start, stop):
         i = order[n]
@@ -149,7 +149,7 @@ def closest(boxes, child, block, ids, corners, points, order, start, stop, dista
         if previous >= 0:
             _foot(corners[previous], x, y, z, foot)
             best = ((x - foot[0]) ** 2 + (y - foot[1]) ** 2 + (z - foot[2]) ** 2) * (1 + 1e-12)
-        place = _search(boxes, child, block, x, y, z, best, nodes, bounds, lane)
+        place = search(boxes, child, block, x, y, z, best, nodes, bounds, lane)
         if place >= 0:
             previous = ids[place // WIDTH, place % WIDTH]
             _foot(corners[previous], x, y, z, foot)
@@ -214,7 +214,7 @@ def _expand(moments, node, x, y, z, accuracy, far, squared):
 @njit(cache=True, nogil=True)
 def winding(moments, child, block, points, order, start, stop, accuracy, number):
     """Fills winding numbers for points order[start:stop]; a node is far from `accuracy` times its radius on."""
-    nodes, far, squared = np.empty(_STACK, np.int64), np.empty(WIDTH), np.empty(WIDTH)
+    nodes, far, squared = np.empty(STACK, np.int64), np.empty(WIDTH), np.empty(WIDTH)
     for n in range(start, stop):
         i = order[n]
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
