@@ -186,15 +186,18 @@ class WebData(Peer):
 
 
 class LitData(Peer):
-    name = "litdata"
+    """Its samples may be arrays, as a data pipeline has them, or tensors, which it reads faster."""
 
-    @staticmethod
-    def write(folder: Path, count: int) -> None:
+    name = "litdata of tensors"
+    kept: Any = staticmethod(torch.from_numpy)
+
+    @classmethod
+    def write(cls, folder: Path, count: int) -> None:
         from litdata.streaming.writer import BinaryWriter
 
-        out = BinaryWriter(str(folder / LitData.name), chunk_size=SHARD)
+        out = BinaryWriter(str(folder / cls.name), chunk_size=SHARD)
         for number, sample in enumerate(samples(count)):
-            out.add_item(number, {name: torch.from_numpy(array) for name, array in sample.items()})
+            out.add_item(number, {name: cls.kept(array) for name, array in sample.items()})
         out.done()
         out.merge()
 
@@ -208,6 +211,11 @@ class LitData(Peer):
                 return peer.cut(super().__getitem__(at))
 
         return self.behind_loader(Cut(str(self.folder), shuffle=True, drop_last=True), StreamingDataLoader)
+
+
+class LitDataArrays(LitData):
+    name = "litdata of arrays"
+    kept = staticmethod(np.asarray)
 
 
 class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -238,5 +246,5 @@ def readers(folder: Path, points: int) -> dict[str, Any]:
 
 
 def peers() -> list[type[Peer]]:
-    modules = {Mosaic: "streaming", WebData: "webdataset", LitData: "litdata"}
+    modules = {Mosaic: "streaming", WebData: "webdataset", LitData: "litdata", LitDataArrays: "litdata"}
     return [peer for peer, module in modules.items() if importlib.util.find_spec(module)]

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from maquette.errors import MaquetteError
+from maquette.progress import say
 from maquette_data3d.viewing.page import html, listed
 from maquette_data3d.viewing.sample import packed_sample
 
@@ -44,6 +45,7 @@ def serve_page(
         MaquetteError: the address is taken.
     """
     with page_server(reader, port, host, numbers=numbers, title=title) as server:
+        say(f"{title}: http://{host}:{server.server_address[1]}/ (Ctrl-C ends it)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -1,0 +1,1 @@
+"""From a folder of meshes, or from nothing, to a folder of shards."""

@@ -1,0 +1,1 @@
+"""Who runs a build: this process, local ones, or a cluster."""

@@ -1,0 +1,32 @@
+"""Which samples train and which are held out: by group, so that copies of a shape never stand on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from maquette_data3d.build.outcome import Outcome
+
+TRAIN, VALIDATION, UNSEEN_PAIRS = "train", "validation", "unseen_pairs"
+
+
+def splits(outcomes: Sequence[Outcome], leaders: Sequence[int], held_out: float) -> list[str]:
+    """The split of each kept sample, by the hash of its group's content.
+
+    Where both sides can have something, they have: the hash nearest to the border moves over.
+
+    Args:
+        outcomes: of the kept samples.
+        leaders: for each of them the first one of its group.
+        held_out: share of the groups for validation.
+    """
+    of_group: dict[int, str] = {}
+    for leader, outcome in zip(leaders, outcomes, strict=True):
+        of_group[leader] = min(of_group.get(leader, outcome.content), outcome.content)
+    place = {leader: int(content[:16], 16) / 2**64 for leader, content in of_group.items()}
+    border = held_out
+    if held_out > 0 and len(place) > 1:
+        ordered = sorted(place.values())
+        border = min(max(border, float(np.nextafter(ordered[0], 2.0))), ordered[-1])
+    return [VALIDATION if place[leader] < border else TRAIN for leader in leaders]

@@ -1,0 +1,93 @@
+"""The child process that parses and processes, one source at a time, and may be killed at any moment.
+
+It speaks JSON lines: one "ready" when its imports are done, then one answer a job. Samples go to files, so that
+nothing large passes through the pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from safetensors.numpy import save_file
+
+from maquette import plugins
+from maquette.durable import whole_file
+from maquette_data3d.build.job import Job
+from maquette_data3d.build.outcome import Outcome
+from maquette_data3d.build.process import process, warm_up
+from maquette_data3d.build.recipe import Recipe
+from maquette_data3d.shards.format import checksum
+
+
+def answer(job: Job, recipe: Recipe) -> Outcome:
+    """Decides one source; a sample that was made is written before its outcome is told."""
+    bare = Outcome(job.item.number, caption=job.item.caption or "", class_name=job.item.class_name or "")
+    try:
+        outcome, sample = process(job.item, recipe, job.picture)
+        if sample is None:
+            return outcome
+        start = time.perf_counter()
+        outcome = replace(outcome, checksum=checksum(sample))
+        with whole_file(Path(job.target)) as temporary:
+            save_file(sample, temporary)
+        return replace(outcome, seconds={**outcome.seconds, "write": time.perf_counter() - start})
+    except MemoryError:
+        return bare.lost("memory", "processing needed more than memory_mb allows")
+    except Exception as error:  # libraries under us may raise anything; the file is named, the run goes on
+        words = " ".join(str(error).split())[:160]
+        return bare.lost("failed", f"{type(error).__name__}: {words}")
+
+
+def limit_memory(megabytes: int) -> None:
+    """Caps what this process may still allocate, where the system can."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + megabytes * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        return
+
+
+def follow_parent() -> None:
+    """Asks Linux to end this process when its parent ends; elsewhere the closed pipe does, a file later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def serve(jobs: IO[str], answers: IO[str]) -> None:
+    """Answers until the pipe closes."""
+    setup = json.loads(jobs.readline())
+    recipe = Recipe(**setup["recipe"])
+    plugins.load_files(recipe.plugins)
+    warm_up(recipe, setup["procedural"])
+    limit_memory(setup["memory_mb"])
+    print("ready", file=answers, flush=True)
+    for line in jobs:
+        outcome = answer(Job.of(json.loads(line)), recipe)
+        print(json.dumps(outcome.plain()), file=answers, flush=True)
+        if outcome.reason == "memory":
+            return  # a heap that was full is not worth trusting
+
+
+def main() -> None:
+    """Entry point of the child: answers go to the inherited stdout, which no library may write to."""
+    follow_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
