@@ -23,9 +23,9 @@ import numpy as np
 import trimesh
 
 from maquette_data3d import BuildConfig, build_shards, write_mesh_files
-from maquette_data3d.build.process import process, warm_up
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.sources import Item
+from maquette_data3d.building.process import process, warm_up
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.sources import Item
 
 SETTINGS = {"meshes": 6, "rounds": 3, "files": 120, "ray": 1}
 FEATURES = ["grid", "surface", "sharp", "queries"]

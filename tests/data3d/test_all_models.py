@@ -13,7 +13,7 @@ import time
 import pytest
 
 from maquette_data3d import BuildConfig, ShardReader, build_shards
-from maquette_data3d.build.report import read_report
+from maquette_data3d.building.report import read_report
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"resolution": 32, "points": 1024, "shard_samples": 128, "thumbnails": 64}

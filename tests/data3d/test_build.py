@@ -20,13 +20,13 @@ from safetensors.numpy import load_file
 from maquette import config as words
 from maquette.errors import MaquetteError
 from maquette_data3d import BuildConfig, ShardReader, build_shards, write_mesh_files
-from maquette_data3d.build.config import FilterConfig
-from maquette_data3d.build.job import Job, Limits
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.pool import Pool
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.sources import Item
-from maquette_data3d.build.splits import splits
+from maquette_data3d.building.config import FilterConfig
+from maquette_data3d.building.job import Job, Limits
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.pool import Pool
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.sources import Item
+from maquette_data3d.building.splits import splits
 from maquette_data3d.data_command import data
 from maquette_data3d.procedural import CLASSES, sample_shape
 
@@ -42,6 +42,10 @@ def hashes(folder):
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p.name not in TIMED
     }
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
 
 
 def drawn(number):
@@ -127,16 +131,16 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_pat
 
 
 def test_a_lost_sample_is_made_again(tmp_path, monkeypatch):
-    from maquette_data3d.build import assemble
+    from maquette_data3d.building import assemble
 
-    def interrupted(self, lot):
+    def damaged(self, lot):
         for path in sorted(self.ledger.samples.glob("*")):
             path.write_bytes(b"damaged")
         raise KeyboardInterrupt
 
     config = BuildConfig("procedural", str(tmp_path / "s"), **{**SMALL, "count": 9, "shard_samples": 4}, workers=1)
     with monkeypatch.context() as broken:
-        broken.setattr(assemble.Assembler, "_write", interrupted)
+        broken.setattr(assemble.Assembler, "_write", damaged)
         with pytest.raises(KeyboardInterrupt):
             build_shards(config)
     build_shards(config)
@@ -146,11 +150,11 @@ def test_a_lost_sample_is_made_again(tmp_path, monkeypatch):
 
 
 def test_a_torn_line_of_the_log_is_as_if_it_had_never_been(tmp_path, monkeypatch):
-    from maquette_data3d.build import build
+    from maquette_data3d.building import build
 
     config = BuildConfig("procedural", str(tmp_path / "s"), **{**SMALL, "count": 6}, engine="serial")
     with monkeypatch.context() as broken:
-        broken.setattr(build, "write_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(build, "write_all", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build_shards(config)
     log = tmp_path / "s" / ".work" / "log.jsonl"
@@ -258,12 +262,12 @@ def test_only_what_is_new_or_changed_is_done_again(tmp_path):
 
 
 def test_a_file_that_changes_while_a_build_is_interrupted_is_done_again(tmp_path, monkeypatch):
-    from maquette_data3d.build import build
+    from maquette_data3d.building import build
 
     boxes(tmp_path / "in", {"a": (1, 1, 1), "b": (1, 2, 1)})
     config = BuildConfig(str(tmp_path / "in"), str(tmp_path / "out"), **SMALL, engine="serial")
     with monkeypatch.context() as broken:
-        broken.setattr(build, "write_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(build, "write_all", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build_shards(config)
     boxes(tmp_path / "in", {"b": (1, 5, 1)})
@@ -316,7 +320,7 @@ def test_filters_quarantine_with_the_figure(tmp_path):
 
 
 STAND_IN = """
-import maquette_data3d.build.process as process, os, signal, time
+import maquette_data3d.building.process as process, os, signal, time
 whole = process._Making.mesh_file
 def tricky(self, path):
     if 'die' in path.name: os.kill(os.getpid(), signal.SIGKILL)

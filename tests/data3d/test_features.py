@@ -11,8 +11,8 @@ import trimesh
 from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette_data3d import BuildConfig, ShardReader, build_shards
-from maquette_data3d.build.engines.local import Local
-from maquette_data3d.build.engines.serial import Serial
+from maquette_data3d.building.engines.local import Local
+from maquette_data3d.building.engines.serial import Serial
 from maquette_data3d.features.skinning import barycentric, blended
 from maquette_data3d.features.subject import MeshSubject
 from maquette_data3d.geometry.dual_grid import DualGrid, dual_grid_mesh

@@ -9,9 +9,9 @@ __version__ = "0.1.0"
 
 # Loaded when asked for: listing plugins imports this package and must not import numba or torch.
 _HOMES = {
-    "BuildConfig": "maquette_data3d.build.config",
-    "BuildReport": "maquette_data3d.build.report",
-    "build_shards": "maquette_data3d.build.build",
+    "BuildConfig": "maquette_data3d.building.config",
+    "BuildReport": "maquette_data3d.building.report",
+    "build_shards": "maquette_data3d.building.build",
     "ShardReader": "maquette_data3d.shards.reader",
     "sample_shape": "maquette_data3d.procedural",
     "write_mesh_files": "maquette_data3d.procedural.mesh_files",

@@ -29,8 +29,8 @@ def build(source: str, out: str, settings: tuple[str, ...]) -> None:
     Files that cannot be used are quarantined, counted and named in OUT/files.jsonl. An interrupted build goes on where
     it was when it is started again; a finished one takes up what is new or has changed.
     """
-    from maquette_data3d.build.build import build_shards
-    from maquette_data3d.build.config import BuildConfig
+    from maquette_data3d.building.build import build_shards
+    from maquette_data3d.building.config import BuildConfig
 
     given = {**words.read_words(settings), "source": source, "out": out}
     config = instantiate(BuildConfig, given, where="data build")
@@ -41,7 +41,7 @@ def build(source: str, out: str, settings: tuple[str, ...]) -> None:
 @click.argument("out")
 def inspect(out: str) -> None:
     """Say what the shards in OUT hold."""
-    from maquette_data3d.build.report import REPORT, read_report
+    from maquette_data3d.building.report import REPORT, read_report
     from maquette_data3d.shards.reader import ShardReader
 
     reader = ShardReader(out)

@@ -34,7 +34,7 @@ def register_features(register: Register) -> None:
 @hookimpl
 def register_engines(register: Register) -> None:
     for name, target in ENGINES.items():
-        register(name, f"{HERE}.build.engines.{target}Config", f"{HERE}.build.engines.{target}")
+        register(name, f"{HERE}.building.engines.{target}Config", f"{HERE}.building.engines.{target}")
 
 
 @hookimpl

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from maquette_data3d.build.config import BuildConfig
-from maquette_data3d.build.job import Engine, Job, Limits
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.sources import Item
+from maquette_data3d.building.config import BuildConfig
+from maquette_data3d.building.job import Engine, Job, Limits
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.sources import Item
 from maquette_data3d.features.feature import Feature
 from maquette_data3d.features.subject import MeshSubject, ShapeSubject, Subject
 from maquette_data3d.geometry.repair import clean

@@ -9,8 +9,8 @@ import numpy as np
 
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest import declared
+from maquette_data3d.ingest.assembly import assemble
 from maquette_data3d.ingest.limits import ReadLimits, parsing
-from maquette_data3d.ingest.parts import assemble
 from maquette_data3d.ingest.scene import Material, Scene, Skeleton
 
 __all__ = ["Material", "ReadLimits", "Scene", "Skeleton", "read"]

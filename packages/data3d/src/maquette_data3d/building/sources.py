@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from maquette.errors import MaquetteError
-from maquette_data3d.build.config import PROCEDURAL, BuildConfig
+from maquette_data3d.building.config import PROCEDURAL, BuildConfig
 from maquette_data3d.ingest.declared import SUFFIXES
 
 _MANIFEST = "manifest.jsonl"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from maquette_data3d.build.job import Job, Limits
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.pool import Pool
-from maquette_data3d.build.recipe import Recipe
+from maquette_data3d.building.job import Job, Limits
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.pool import Pool
+from maquette_data3d.building.recipe import Recipe
 
 
 @dataclass

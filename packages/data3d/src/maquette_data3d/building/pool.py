@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import IO, Any
 
 from maquette.errors import MaquetteError
-from maquette_data3d.build.job import Job, Limits
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.recipe import Recipe
+from maquette_data3d.building.job import Job, Limits
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.recipe import Recipe
 
 _START_SECONDS = 300.0
 _TICK = 0.5
@@ -35,7 +35,7 @@ class _Child:
         # One thread a child: the pool is the parallelism.
         environment.update({name: "1" for name in ("OMP_NUM_THREADS", "IGL_NUM_THREADS", "NUMBA_NUM_THREADS")})
         self.complaints: IO[bytes] = tempfile.TemporaryFile()
-        command = [sys.executable, "-m", "maquette_data3d.build.worker"]
+        command = [sys.executable, "-m", "maquette_data3d.building.worker"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, env=environment
         )

@@ -13,10 +13,10 @@ import numpy as np
 
 from maquette import progress
 from maquette.errors import MaquetteError
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.report import read_report
-from maquette_data3d.build.sources import Item, content_hash
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.report import read_report
+from maquette_data3d.building.sources import Item, content_hash
 from maquette_data3d.shards.format import checksum
 from maquette_data3d.shards.reader import ShardReader
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from maquette.durable import write_json
 from maquette.errors import MaquetteError
-from maquette_data3d.build.outcome import Outcome
+from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.shards.format import MARKER, ShardFile
 
 WORK = ".work"

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from maquette.errors import MaquetteError
-from maquette_data3d.build.ledger import Ledger
-from maquette_data3d.build.outcome import Outcome
+from maquette_data3d.building.ledger import Ledger
+from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.shards.format import OFFSETS, Field, ShardFile, checksum, fields_of, write_shard
 
 Earlier = Callable[[Outcome], "dict[str, np.ndarray] | None"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from maquette.errors import MaquetteError
-from maquette_data3d.build.config import FilterConfig
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.sources import Item, content_hash
+from maquette_data3d.building.config import FilterConfig
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.sources import Item, content_hash
 from maquette_data3d.features.subject import MeshSubject, ShapeSubject, Subject
 
 _GRAIN = 1e-3  # positions that agree to this are the same shape
@@ -85,8 +85,8 @@ class _Making:
         return self._named(ShapeSubject(shape, settings["resolution"], settings["truncation"]))
 
     def mesh_file(self, path: Path) -> Subject:
-        from maquette_data3d.build.quality import placement, quality, refused
-        from maquette_data3d.build.similarity import signature
+        from maquette_data3d.building.quality import placement, quality, refused
+        from maquette_data3d.building.similarity import signature
         from maquette_data3d.geometry.repair import clean
         from maquette_data3d.ingest.limits import ReadLimits
         from maquette_data3d.ingest.reading import read
@@ -164,7 +164,7 @@ def _small_shape() -> Subject:
 
 
 def _small_mesh() -> Subject:
-    from maquette_data3d.build.similarity import signature
+    from maquette_data3d.building.similarity import signature
     from maquette_data3d.geometry.repair import clean
     from maquette_data3d.ingest.scene import Scene
 

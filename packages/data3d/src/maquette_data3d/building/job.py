@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.sources import Item
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.sources import Item
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maquette_data3d.build.config import FilterConfig
+from maquette_data3d.building.config import FilterConfig
 from maquette_data3d.geometry.repair import CleanMesh
 from maquette_data3d.ingest.scene import Scene
 

@@ -12,7 +12,7 @@ from typing import Any
 from maquette import plugins
 from maquette.blocks import instantiate
 from maquette.errors import MaquetteError
-from maquette_data3d.build.config import BuildConfig
+from maquette_data3d.building.config import BuildConfig
 from maquette_data3d.features.feature import Feature
 
 VERSION = 2  # of what a recipe makes; raised when the same settings give other bytes

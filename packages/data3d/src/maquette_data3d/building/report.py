@@ -12,8 +12,8 @@ from typing import Any
 
 from maquette.durable import write_json, write_text
 from maquette.errors import MaquetteError
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.sources import Item
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.sources import Item
 
 # Welding the seams of textures belongs to reading; these change what the file shows.
 REPAIRS = ("degenerate_faces", "duplicate_faces", "flipped_faces", "turned_parts")

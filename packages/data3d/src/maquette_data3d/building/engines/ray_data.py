@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from maquette.errors import MaquetteError
-from maquette_data3d.build.job import Job, Limits
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.pool import Pool
-from maquette_data3d.build.recipe import Recipe
+from maquette_data3d.building.job import Job, Limits
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.pool import Pool
+from maquette_data3d.building.recipe import Recipe
 
 
 @dataclass

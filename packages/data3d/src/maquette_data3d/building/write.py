@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from maquette_data3d import __version__
-from maquette_data3d.build import report as reporting
-from maquette_data3d.build.assemble import Assembler, stored_fields
-from maquette_data3d.build.config import BuildConfig
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.recipe import Recipe
-from maquette_data3d.build.similarity import groups
-from maquette_data3d.build.sources import Item
-from maquette_data3d.build.splits import TRAIN, UNSEEN_PAIRS, VALIDATION, splits
+from maquette_data3d.building import report as reporting
+from maquette_data3d.building.assemble import Assembler, stored_fields
+from maquette_data3d.building.config import BuildConfig
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.building.similarity import groups
+from maquette_data3d.building.sources import Item
+from maquette_data3d.building.splits import TRAIN, UNSEEN_PAIRS, VALIDATION, splits
 from maquette_data3d.shards.format import FORMAT, INDEX, describe
 from maquette_data3d.shards.index import vocabulary, write_index
 
@@ -24,8 +24,9 @@ def write_all(
     config: BuildConfig,
     recipe: Recipe,
     items: Sequence[Item],
-    classes: Sequence[str],
     assembler: Assembler,
+    *,
+    classes: Sequence[str],
     settings: str,
 ) -> reporting.BuildReport:
     """Writes everything but the shards, shards.json last, and removes shards that are of no use any more."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maquette_data3d.build.outcome import Outcome
+from maquette_data3d.building.outcome import Outcome
 
 TRAIN, VALIDATION, UNSEEN_PAIRS = "train", "validation", "unseen_pairs"
 

@@ -15,16 +15,16 @@ from omegaconf import MISSING
 
 from maquette import plugins, progress
 from maquette.errors import MaquetteError
-from maquette_data3d.build.assemble import Assembler
-from maquette_data3d.build.config import PROCEDURAL, BuildConfig
-from maquette_data3d.build.earlier import EarlierBuild, contents
-from maquette_data3d.build.job import Engine, Job, Limits
-from maquette_data3d.build.ledger import WORK, Ledger
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.recipe import VERSION, Recipe
-from maquette_data3d.build.report import BuildReport, read_report
-from maquette_data3d.build.sources import Item, classes_of, items
-from maquette_data3d.build.write import write_all
+from maquette_data3d.building.assemble import Assembler
+from maquette_data3d.building.config import PROCEDURAL, BuildConfig
+from maquette_data3d.building.earlier import EarlierBuild, contents
+from maquette_data3d.building.job import Engine, Job, Limits
+from maquette_data3d.building.ledger import WORK, Ledger
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.recipe import VERSION, Recipe
+from maquette_data3d.building.report import BuildReport, read_report
+from maquette_data3d.building.sources import Item, classes_of, items
+from maquette_data3d.building.write import write_all
 from maquette_data3d.shards.format import MARKER
 
 _MOST_EXAMPLES, _ATTEMPTS = 3, 3
@@ -43,7 +43,7 @@ def build_shards(config: BuildConfig) -> BuildReport:
         if getattr(config, name) == MISSING:
             raise MaquetteError(f"building shards: '{name}' must be given")
     if "://" in config.out:
-        from maquette_data3d.build.remote import build_remote
+        from maquette_data3d.building.remote import build_remote
 
         return build_remote(config, build_shards)
     if Path(config.out).exists() and not Path(config.out).is_dir():
@@ -86,7 +86,9 @@ class _Build:
                 if not existed:
                     shutil.rmtree(self.out, ignore_errors=True)
                 raise MaquetteError(self._nothing_left(outcomes))
-            report = write_all(self.config, self.recipe, self.items, self.classes, assembler, self.settings)
+            report = write_all(
+                self.config, self.recipe, self.items, assembler, classes=self.classes, settings=self.settings
+            )
         ledger.close()
         return report
 

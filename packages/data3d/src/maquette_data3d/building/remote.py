@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from maquette_data3d.build.config import BuildConfig
-from maquette_data3d.build.report import BuildReport
+from maquette_data3d.building.config import BuildConfig
+from maquette_data3d.building.report import BuildReport
 from maquette_data3d.shards.storage import upload
 
 

@@ -20,10 +20,10 @@ from safetensors.numpy import save_file
 
 from maquette import plugins
 from maquette.durable import whole_file
-from maquette_data3d.build.job import Job
-from maquette_data3d.build.outcome import Outcome
-from maquette_data3d.build.process import process, warm_up
-from maquette_data3d.build.recipe import Recipe
+from maquette_data3d.building.job import Job
+from maquette_data3d.building.outcome import Outcome
+from maquette_data3d.building.process import process, warm_up
+from maquette_data3d.building.recipe import Recipe
 from maquette_data3d.shards.format import checksum
 
 
