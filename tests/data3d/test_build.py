@@ -351,6 +351,37 @@ def test_a_child_that_dies_or_hangs_loses_only_its_file(tmp_path, monkeypatch, e
     assert "signal 9" in str(list(report.files("quarantined")))
 
 
+CLINGING = """
+import maquette_data3d.building.process as process, ctypes, os, pathlib
+def clinging(self, path):
+    pathlib.Path(path).with_suffix('.pid').write_text(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(600)  # holds Python's lock: no thread of the child can run
+process._Making.mesh_file = clinging
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end children")
+def test_children_go_with_their_parent_whatever_they_do(tmp_path):
+    (tmp_path / "stand_in").mkdir()
+    (tmp_path / "stand_in" / "sitecustomize.py").write_text(CLINGING)
+    boxes(tmp_path / "in", {"a": (1, 1, 1)})
+    program = "import sys; from maquette_data3d.data_command import data; data(sys.argv[1:], standalone_mode=False)"
+    command = [sys.executable, "-c", program, "build", str(tmp_path / "in"), str(tmp_path / "out"), "workers=1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "stand_in"), *sys.path])}
+    parent = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    note = tmp_path / "in" / "a.pid"
+    while parent.poll() is None and not (note.is_file() and note.read_text()):
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    child = Path(f"/proc/{note.read_text()}/stat")
+    for _ in range(200):
+        if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the child outlived its parent")
+
+
 def test_workers_that_cannot_start_are_one_line():
     recipe = Recipe.of(BuildConfig("procedural", "unused", **SMALL))
     with Pool(recipe, Limits(5.0, 1000)) as pool:

@@ -35,10 +35,19 @@ class _Child:
         # One thread a child: the pool is the parallelism.
         environment.update({name: "1" for name in ("OMP_NUM_THREADS", "IGL_NUM_THREADS", "NUMBA_NUM_THREADS")})
         self.complaints: IO[bytes] = tempfile.TemporaryFile()
-        command = [sys.executable, "-m", "maquette_data3d.building.worker"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, env=environment
-        )
+        held, self.leash = os.pipe()
+        command = [sys.executable, "-m", "maquette_data3d.building.worker", str(held)]
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.complaints,
+                env=environment,
+                pass_fds=(held,),
+            )
+        finally:
+            os.close(held)
         self.ready, self.job, self.received = False, None, b""
         self.since, self.worked = time.monotonic(), 0.0
         self.send(setup)
@@ -89,6 +98,7 @@ class _Child:
         early = self.process.poll()
         self.process.kill()
         code = self.process.wait()
+        os.close(self.leash)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 try:

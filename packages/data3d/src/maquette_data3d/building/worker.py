@@ -6,7 +6,6 @@ nothing large passes through the pipe.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -59,10 +58,22 @@ def limit_memory(megabytes: int) -> None:
         return
 
 
-def follow_parent() -> None:
-    """Asks Linux to end this process when its parent ends; elsewhere the closed pipe does, a file later."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+def follow_parent(leash: int) -> None:
+    """Has the system end this process when its parent ends, whatever it is doing.
+
+    Nothing is ever written to the leash. When the parent goes, its end closes, and the system sends SIGIO, which
+    ends a process that does not handle it. (A signal at the death of the parent would come at that of its thread.)
+
+    Args:
+        leash: the reading end of a pipe.
+    """
+    try:
+        import fcntl
+
+        fcntl.fcntl(leash, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
+    except (ImportError, AttributeError, OSError):
+        return  # no such thing here: the closed pipe of jobs ends this process, a file later
 
 
 def serve(jobs: IO[str], answers: IO[str]) -> None:
@@ -82,7 +93,7 @@ def serve(jobs: IO[str], answers: IO[str]) -> None:
 
 def main() -> None:
     """Entry point of the child: answers go to the inherited stdout, which no library may write to."""
-    follow_parent()
+    follow_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
