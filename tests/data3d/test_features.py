@@ -13,8 +13,8 @@ from maquette.errors import MaquetteError
 from maquette_data3d import BuildConfig, ShardReader, build_shards
 from maquette_data3d.building.engines.local import Local
 from maquette_data3d.building.engines.serial import Serial
+from maquette_data3d.features.mesh_subject import MeshSubject
 from maquette_data3d.features.skinning import barycentric, blended
-from maquette_data3d.features.subject import MeshSubject
 from maquette_data3d.geometry.dual_grid import DualGrid, dual_grid_mesh
 from maquette_data3d.geometry.repair import clean
 from maquette_data3d.ingest.limits import ReadLimits
@@ -29,6 +29,7 @@ SIZES = {
     "queries": {"near": 90, "volume": 60},
     "voxels": {"resolution": 16},
     "dual_grid": {"resolution": 16},
+    "watertight": {"resolution": 16},
     "views": {"count": 2, "size": 24, "channels": ["rgb", "depth", "normal", "position"]},
 }
 
@@ -87,6 +88,15 @@ def test_the_dual_grid_can_be_turned_back_into_the_surface(box):
     mesh = trimesh.Trimesh(vertices, faces)
     assert mesh.is_watertight and abs(mesh.volume - 0.45**2 * 0.9) < 2e-3
     assert np.abs(distance_to_box(vertices)).max() < 1 / 32
+
+
+def test_watertight_meshes_are_closed_whatever_the_source_is(tmp_path):
+    def build():
+        return plugins.build("features", {"name": "watertight", "resolution": 32})
+
+    for arrays in check_feature(build, tmp_path):
+        mesh = trimesh.Trimesh(arrays["solid_vertices"], arrays["solid_faces"], process=False)
+        assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
 
 
 def test_color_is_that_of_the_nearest_surface_everywhere(tmp_path):

@@ -13,6 +13,7 @@ FEATURES = {
     "queries": "queries:Queries",
     "voxels": "voxels:Voxels",
     "dual_grid": "voxels:DualGrid",
+    "watertight": "watertight:Watertight",
     "views": "views:Views",
     "skeleton": "skeleton:Skeleton",
     "triangles": "triangles:Triangles",

@@ -17,7 +17,9 @@ from maquette_data3d.building.job import Engine, Job, Limits
 from maquette_data3d.building.recipe import Recipe
 from maquette_data3d.building.sources import Item
 from maquette_data3d.features.feature import Feature
-from maquette_data3d.features.subject import MeshSubject, ShapeSubject, Subject
+from maquette_data3d.features.mesh_subject import MeshSubject
+from maquette_data3d.features.shape_subject import ShapeSubject
+from maquette_data3d.features.subject import Subject
 from maquette_data3d.geometry.repair import clean
 from maquette_data3d.ingest.limits import ReadLimits
 from maquette_data3d.ingest.reading import read

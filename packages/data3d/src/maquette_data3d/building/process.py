@@ -17,7 +17,9 @@ from maquette_data3d.building.config import FilterConfig
 from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.building.recipe import Recipe
 from maquette_data3d.building.sources import Item, content_hash
-from maquette_data3d.features.subject import MeshSubject, ShapeSubject, Subject
+from maquette_data3d.features.mesh_subject import MeshSubject
+from maquette_data3d.features.shape_subject import ShapeSubject
+from maquette_data3d.features.subject import Subject
 
 _GRAIN = 1e-3  # positions that agree to this are the same shape
 _THUMBNAIL = 96
