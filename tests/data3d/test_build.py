@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,6 +260,17 @@ def test_only_what_is_new_or_changed_is_done_again(tmp_path):
     fresh = tmp_path / "fresh"
     build_shards(BuildConfig(str(source), str(fresh), **{**SMALL, "thumbnails": 3}, shard_samples=3, workers=1))
     assert hashes(out) == hashes(fresh)
+
+
+def test_a_lost_shard_is_made_again(shards, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(shards, copy)
+    lost = sorted(copy.glob("shard_*"))[1]
+    lost.unlink()
+    build_shards(BuildConfig("procedural", str(copy), **SHAPES))
+    assert lost.is_file() and hashes(copy) == hashes(shards)
+    times = json.loads((copy / "throughput.json").read_text())
+    assert times["grid"]["samples"] == 10, "the others are taken over"
 
 
 def test_a_file_that_changes_while_a_build_is_interrupted_is_done_again(tmp_path, monkeypatch):

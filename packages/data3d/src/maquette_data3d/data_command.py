@@ -70,7 +70,7 @@ def verify(out: str) -> None:
     for problem in problems[:_PROBLEMS_SHOWN]:
         click.echo(f"{problem}")
     if problems:
-        raise MaquetteError(f"'{out}': {len(problems)} problems; build the shards again to mend them")
+        raise MaquetteError(f"'{out}': {len(problems)} problems; delete the damaged files and build again to mend them")
     click.echo(f"{out}: every checksum holds")
 
 

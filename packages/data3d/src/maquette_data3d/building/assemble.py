@@ -34,20 +34,22 @@ class Assembler:
         self.fields: dict[str, Field] = {}
         self._left: dict[int, int] = {}
 
-    def add(self, outcome: Outcome) -> list[int]:
-        """Takes an outcome, and writes its shard when it was the last; the sources to do again, usually none."""
+    def add(self, outcome: Outcome) -> None:
+        """Takes an outcome, and writes its shard when it was the last.
+
+        Sources whose samples are then missing or damaged are taken out of `outcomes`, to be done again.
+        """
         lot = outcome.number // self.size
         if outcome.number not in self.outcomes:
             self._left[lot] = self._left.get(lot, len(self._numbers(lot))) - 1
         self.outcomes[outcome.number] = outcome
-        if self._left[lot] or lot in self.shards:
-            return []
-        return self._write(lot)
+        if not self._left[lot] and lot not in self.shards:
+            self._write(lot)
 
     def _numbers(self, lot: int) -> range:
         return range(lot * self.size, min((lot + 1) * self.size, self.total))
 
-    def _write(self, lot: int) -> list[int]:
+    def _write(self, lot: int) -> None:
         kept = [self.outcomes[number] for number in self._numbers(lot) if not self.outcomes[number].reason]
         samples = [self._load(outcome) for outcome in kept]
         broken = [outcome.number for outcome, sample in zip(kept, samples, strict=True) if sample is None]
@@ -56,13 +58,12 @@ class Assembler:
                 self.ledger.forget(number, lot)
                 del self.outcomes[number]
             self._left[lot] = len(broken)
-            return broken
+            return
         whole = [sample for sample in samples if sample is not None]
         self.shards[lot] = self._write_file(lot, whole) if whole else None
         self.ledger.written(lot, self.shards[lot])
         for outcome in kept:
             self.ledger.sample(outcome.number).unlink(missing_ok=True)
-        return []
 
     def _write_file(self, lot: int, samples: list[dict[str, np.ndarray]]) -> ShardFile:
         self.fields = self.fields or fields_of(samples[0], self.ragged)

@@ -69,7 +69,8 @@ class _Build:
         earlier = self._earlier()
         if earlier:
             self.known = dict(enumerate(contents(self.items)))
-            if earlier.covers(self.items, list(self.known.values())):
+            whole = not earlier.reader.damaged()  # what is lost is made again
+            if whole and earlier.covers(self.items, list(self.known.values())):
                 if (self.out / WORK).exists():  # killed after the last file, before the clean-up
                     Ledger(self.out).close()
                 return read_report(self.out)
@@ -109,23 +110,19 @@ class _Build:
         fetch = earlier.sample if earlier else _nothing
         decided = self._decided(ledger, earlier)
         assembler = Assembler(ledger, self.config.shard_samples, len(self.items), self.recipe.ragged(), fetch)
-        todo = []
         for outcome in decided.values():
-            todo += assembler.add(outcome)
-        todo += [
-            item.number for item in self.items if item.number not in assembler.outcomes and item.number not in todo
-        ]
+            assembler.add(outcome)
+        todo = [item.number for item in self.items if item.number not in assembler.outcomes]
         what = "Building shards" if self.config.source == PROCEDURAL else "Processing meshes"
         shown = progress.Progress(what, len(self.items), start=len(self.items) - len(todo))
         try:
             for _ in range(_ATTEMPTS):
-                again: list[int] = []
-                for outcome in self._run(ledger, sorted(todo)):
+                for outcome in self._run(ledger, todo):
                     ledger.record(outcome)
-                    again += assembler.add(outcome)
+                    assembler.add(outcome)
                     shown.advance()
-                lost = [number for number in todo if number not in assembler.outcomes and number not in again]
-                todo = again + lost
+                # Those whose samples turned out damaged, and those that were lost with their machines.
+                todo = [item.number for item in self.items if item.number not in assembler.outcomes]
                 if not todo:
                     return assembler
         finally:
