@@ -412,6 +412,10 @@ def test_copies_of_a_shape_stay_on_one_side():
     assert set(splits([outcome(0, 0), outcome(1, 1)], [0, 1], 0.1)) == {"train", "validation"}
     assert splits([outcome(0, 0)], [0], 0.1) == ["train"]
     assert set(splits(many, range(1000), 0.0)) == {"train"}
+    different = [outcome(n, n) for n in range(1000)]  # in groups of five shapes that are alike
+    sides = splits(different, [n // 5 for n in range(1000)], 0.1)
+    assert all(len(set(sides[n : n + 5])) == 1 for n in range(0, 1000, 5))
+    assert 40 < sides.count("validation") < 180, "large groups are held out no more often than small ones"
 
 
 def test_held_out_pairs_are_a_split_of_their_own(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,12 +22,19 @@ def splits(outcomes: Sequence[Outcome], leaders: Sequence[int], held_out: float)
         leaders: for each of them the first one of its group.
         held_out: share of the groups for validation.
     """
-    of_group: dict[int, str] = {}
+    of_group: dict[int, set[str]] = {}
     for leader, outcome in zip(leaders, outcomes, strict=True):
-        of_group[leader] = min(of_group.get(leader, outcome.content), outcome.content)
-    place = {leader: int(content[:16], 16) / 2**64 for leader, content in of_group.items()}
+        of_group.setdefault(leader, set()).add(outcome.content)
+    place = {leader: int(_hash(contents)[:16], 16) / 2**64 for leader, contents in of_group.items()}
     border = held_out
     if held_out > 0 and len(place) > 1:
         ordered = sorted(place.values())
         border = min(max(border, float(np.nextafter(ordered[0], 2.0))), ordered[-1])
     return [VALIDATION if place[leader] < border else TRAIN for leader in leaders]
+
+
+def _hash(contents: set[str]) -> str:
+    """One hash for a group, as even as those of its members: the least of them would favour one side."""
+    if len(contents) == 1:
+        return next(iter(contents))
+    return hashlib.sha256("".join(sorted(contents)).encode()).hexdigest()
