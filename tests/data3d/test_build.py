@@ -466,6 +466,14 @@ def test_the_command_builds_and_inspects(tmp_path):
         (["build", str(tmp_path / "none"), out + "2"], "does not exist"),
         (["build", "procedural", out + "2", "features=[gird]"], "did you mean 'grid'"),
         (["build", "procedural", out + "2", "engine=rya"], "did you mean 'ray'"),
+        (["build", "procedural", out + "2", "engine=5"], "engine 5 has no name"),
+        (["build", "procedural", out + "2", "features=[3]"], "feature 3 has no name"),
+        (["build", "procedural", out + "2", "features=[{name: views, lights: foo}]"], "studio, sun, flat"),
+        (["build", "procedural", out + "2", "features=[{name: views, count: 0}]"], "count 0 is less than 1"),
+        (["build", "procedural", out + "2", "features=[{name: surface, points: -3}]"], "points -3 is less than 1"),
+        (["build", "procedural", out + "2", "features=[{name: grid, resolution: 7}]"], "multiple of 8"),
+        (["build", "procedural", out + "2", "features=[{name: grid, precision: foo}]"], "float16, exact"),
+        (["build", "procedural", "nope://place"], "Protocol not known"),
         (["inspect", str(tmp_path)], "holds no shards"),
     ]:
         failed = runner.invoke(data, arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -173,4 +173,7 @@ def _nothing(_outcome: Outcome) -> dict[str, np.ndarray] | None:
 
 
 def _block(engine: Any) -> dict[str, Any]:
-    return {"name": engine} if isinstance(engine, str) else dict(engine)
+    block = {"name": engine} if isinstance(engine, str) else dict(engine) if isinstance(engine, Mapping) else {}
+    if not isinstance(block.get("name"), str):
+        raise MaquetteError(f"data build: engine {engine!r} has no name; write engine=local or engine={{name: ray}}")
+    return block

@@ -78,7 +78,7 @@ class Recipe:
 
 
 def _filled(block: Any, config: BuildConfig) -> dict[str, Any]:
-    given = {"name": block} if isinstance(block, str) else dict(block)
+    given = {"name": block} if isinstance(block, str) else dict(block) if isinstance(block, Mapping) else {}
     if not isinstance(given.get("name"), str):
         raise MaquetteError(f"data build: feature {block!r} has no name; write [grid, surface] or [{{name: grid}}]")
     entry = plugins.lookup("features", given["name"])

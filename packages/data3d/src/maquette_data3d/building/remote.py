@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
+
+from maquette.errors import MaquetteError
 from maquette_data3d.building.config import BuildConfig
 from maquette_data3d.building.report import BuildReport
 from maquette_data3d.shards.storage import upload
@@ -22,6 +25,10 @@ def build_remote(config: BuildConfig, build: Callable[[BuildConfig], BuildReport
     Raises:
         MaquetteError: as the build; or the URL cannot be written to.
     """
+    try:
+        fsspec.core.url_to_fs(config.out)
+    except (ValueError, ImportError) as error:  # before anything is made that could not be brought there
+        raise MaquetteError(f"data build: '{config.out}' cannot be written to: {error}") from None
     cache = Path(os.environ.get("MAQUETTE_CACHE", Path.home() / ".cache" / "maquette"))
     staging = cache / "builds" / hashlib.sha256(config.out.encode()).hexdigest()[:16]
     report = build(replace(config, out=str(staging)))

@@ -30,6 +30,31 @@ class Feature(Protocol):
         """
 
 
+def check_sizes(config: Any, **least: int) -> None:
+    """Refuses sizes of a config that are too small; None is the build's, which has been checked.
+
+    Raises:
+        ValueError: names the first one. The command line turns it into one line.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and value < bound:
+            raise ValueError(f"{name} {value} is less than {bound}")
+    precision = getattr(config, "precision", None)
+    if precision not in (None, "float16", "exact"):
+        raise ValueError(f"precision '{precision}' is not one of: float16, exact")
+
+
+def check_cells(resolution: int | None, multiple: int, most: int = 1024) -> None:
+    """Refuses a resolution that grids cannot have.
+
+    Raises:
+        ValueError: as `check_sizes`.
+    """
+    if resolution is not None and (not multiple <= resolution <= most or resolution % multiple):
+        raise ValueError(f"resolution {resolution} is not a multiple of {multiple} up to {most}")
+
+
 def stored(array: np.ndarray, precision: str) -> np.ndarray:
     """Floats as float16 or, exact, as float32; contiguous."""
     kind = np.float16 if precision == "float16" else np.float32

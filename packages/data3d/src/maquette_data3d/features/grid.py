@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from maquette.errors import MaquetteError
-from maquette_data3d.features.feature import stored
+from maquette_data3d.features.feature import check_cells, check_sizes, stored
 from maquette_data3d.features.subject import Subject
 
 
@@ -21,6 +21,13 @@ class GridConfig:
     truncation: float | None = None
     precision: str | None = None
     color: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_sizes(self)
+        check_cells(self.resolution, 8)
+        if self.truncation is not None and not 0 < self.truncation <= 1:
+            raise ValueError(f"truncation {self.truncation} is not in (0, 1]")
 
 
 class Grid:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maquette_data3d.features.feature import stored
+from maquette_data3d.features.feature import check_sizes, stored
 from maquette_data3d.features.subject import Subject
 
 
@@ -26,6 +26,12 @@ class QueriesConfig:
     box: float = 1.05
     """Side of the box of the volume points over the side of the shape's box."""
     precision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_sizes(self, near=3, volume=1)
+        if not self.sigmas or not self.sharp_sigmas or min(*self.sigmas, *self.sharp_sigmas, self.box) <= 0:
+            raise ValueError("sigmas, sharp_sigmas and box must be positive, with one sigma at least")
 
 
 class Queries:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maquette_data3d.features.feature import stored
+from maquette_data3d.features.feature import check_sizes, stored
 from maquette_data3d.features.subject import Subject
 
 
@@ -22,6 +22,10 @@ class SurfaceConfig:
     materials: bool = False
     parts: bool = False
     skin: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_sizes(self, points=1)
 
 
 class Surface:
@@ -64,6 +68,10 @@ class SharpConfig:
 
     points: int | None = None
     precision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_sizes(self, points=1)
 
 
 class Sharp:

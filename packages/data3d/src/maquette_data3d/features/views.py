@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from maquette.errors import MaquetteError
-from maquette_data3d.features.feature import stored
+from maquette_data3d.features.feature import check_sizes, stored
 from maquette_data3d.features.subject import Subject
 
+SCHEMES, LIGHTS = ("fibonacci", "turntable", "random"), ("studio", "sun", "flat")
 CHANNELS = ("rgb", "depth", "normal", "position")
 
 
@@ -30,6 +30,21 @@ class ViewsConfig:
     lights: str = "studio"
     precision: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_sizes(self, count=1, size=1)
+        if not self.fov or not 0 < self.fov[0] <= self.fov[-1] < 180:
+            raise ValueError(f"fov {list(self.fov)} is not two rising angles between 0 and 180")
+        known = (
+            ("channel", self.channels, CHANNELS),
+            ("scheme", [self.scheme], SCHEMES),
+            ("lights", [self.lights], LIGHTS),
+        )
+        for what, given, choices in known:
+            for name in given:
+                if name not in choices:
+                    raise ValueError(f"{what} '{name}' is not one of: {', '.join(choices)}")
+
 
 class Views:
     """`view_rgb` uint8 [V, 4, S, S] (sRGB and alpha), `view_depth` [V, S, S] (0 where there is nothing),
@@ -37,9 +52,6 @@ class Views:
     `view_intrinsics` float32 [V, 3, 3]."""
 
     def __init__(self, config: ViewsConfig) -> None:
-        for name in config.channels:
-            if name not in CHANNELS:
-                raise MaquetteError(f"feature 'views': channel '{name}' is not one of {', '.join(CHANNELS)}")
         self.config, self.precision = config, config.precision or "float16"
 
     def ragged(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maquette_data3d.features.feature import stored
+from maquette_data3d.features.feature import check_cells, check_sizes, stored
 from maquette_data3d.features.subject import Subject
 
 
@@ -18,6 +18,10 @@ class VoxelsConfig:
 
     resolution: int | None = None
     color: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_cells(self.resolution, 1)
 
 
 class Voxels:
@@ -60,6 +64,11 @@ class DualGridConfig:
 
     resolution: int | None = None
     precision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_sizes(self)
+        check_cells(self.resolution, 1)
 
 
 class DualGrid:

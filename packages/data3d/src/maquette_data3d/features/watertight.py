@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from maquette_data3d.features.feature import check_cells
 from maquette_data3d.features.subject import Subject
 
 
@@ -16,6 +17,10 @@ class WatertightConfig:
     """Cells along the cube; the build's where not given."""
 
     resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a value that cannot be."""
+        check_cells(self.resolution, 4, 512)
 
 
 class Watertight:
