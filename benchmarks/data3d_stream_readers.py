@@ -6,6 +6,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class CopyLoop:
             yield torch.from_numpy(batch)
 
 
-class Peer:
+class Peer(ABC):
     """A reader of another library; whole samples, windowed after reading, as its users must."""
 
     name = ""
@@ -93,8 +94,9 @@ class Peer:
         self.workers, self.points = workers, points
         self.loader = self.opened()
 
+    @abstractmethod
     def opened(self) -> Any:
-        raise NotImplementedError
+        """A loader of batches of tensors, shuffled."""
 
     def epoch(self) -> Iterator[Any]:
         return iter(self.loader)

@@ -186,7 +186,7 @@ CASES = {
     "zip in zip": (packed(nested_zip()), "unsafe_archive"),
     "zip of many files": (packed({f"{i}.txt": b"" for i in range(10_001)}, zipfile.ZIP_STORED), "archive_bomb"),
     "zip slip": (packed({"../../a.obj": "v 0 0 0\n"}), "unsafe_archive"),
-    "zip with a root": (packed({"/tmp/a.obj": "v 0 0 0\n"}), "unsafe_archive"),
+    "zip with a root": (packed({"/a.obj": "v 0 0 0\n"}), "unsafe_archive"),
     "zip with a drive": (packed({"C:\\a.obj": "v 0 0 0\n"}), "unsafe_archive"),
     "zip with a link": (link_in_zip, "unsafe_archive"),
     "3mf bomb": (packed({"3D/3dmodel.model": b"<!--" + b"0" * 30 * 2**20 + b"-->"}, suffix=".3mf"), "archive_bomb"),

@@ -125,7 +125,7 @@ def filter(folder: str, out: str, where: str) -> None:
 @data.command()
 @click.argument("folder")
 @click.argument("out")
-@click.option("--shard-samples", default=256, help="Samples a shard.")
+@click.option("--shard-samples", default=256, type=click.IntRange(1), help="Samples a shard.")
 @click.option(
     "--precision", type=click.Choice(["float16", "exact"]), help="Of floating-point fields; kept if not given."
 )
@@ -143,9 +143,9 @@ def repack(  # noqa: PLR0917  (click hands over one argument an option)
 @data.command()
 @click.argument("shards")
 @click.option("--out", help="Write one HTML file instead of serving the page.")
-@click.option("--count", default=24, help="Samples in the file.")
+@click.option("--count", default=24, type=click.IntRange(1), help="Samples in the file.")
 @click.option("--where", default="", help="Which samples: a condition as of `filter`.")
-@click.option("--port", default=8765, help="Where the page is served on this machine.")
+@click.option("--port", default=8765, type=click.IntRange(0, 65535), help="Where the page is served on this machine.")
 def view(shards: str, out: str | None, count: int, where: str, port: int) -> None:
     """Look at SHARDS in a browser: meshes, points, slices of the field, views, captions, lineage."""
     import numpy as np
