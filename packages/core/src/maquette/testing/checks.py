@@ -17,6 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from maquette.engine.randomness import drawing
 from maquette.types import Asset, Mesh, Request
 
 
@@ -71,7 +72,7 @@ def check_architecture(model: nn.Module, objective: Callable[..., dict[str, Tens
         assert any(fnmatch(name, pattern) for name in modules), (
             f"the tensor-parallel plan's '{pattern}' matches no module"
         )
-        assert style in ("colwise", "rowwise"), f"the tensor-parallel plan's '{pattern}' is '{style}'"
+        assert style in ("gather", "colwise", "rowwise"), f"the tensor-parallel plan's '{pattern}' is '{style}'"
     check_objective(model, objective, batch)
     twin = copy.deepcopy(model)
     twin.load_state_dict(model.state_dict())
@@ -85,14 +86,36 @@ def check_objective(model: nn.Module, objective: Callable[..., dict[str, Tensor]
     terms = objective(model.train(), batch)
     assert "loss" in terms, "an objective must return a 'loss'"
     for name, value in terms.items():
-        assert value.ndim == 0 and torch.isfinite(value), f"'{name}' must be a finite scalar"
+        if name != "per_sample":
+            assert value.ndim == 0 and torch.isfinite(value), f"'{name}' must be a finite scalar"
     model.zero_grad()
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     silent = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not silent, f"the loss does not reach {len(silent)} parameters, e.g. '{silent[0]}'"
     torch.manual_seed(0)
     assert torch.equal(objective(model, batch)["loss"], terms["loss"]), "the loss differs under the same seed"
+    if hasattr(objective, "inputs"):
+        _check_halves(model, objective, batch)
     model.zero_grad()
+
+
+@torch.no_grad()
+def _check_halves(model: nn.Module, objective: Any, batch: Mapping[str, Any]) -> None:
+    """What a pipeline does with an objective and a model gives what one process does."""
+    rows = next(len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+    declares: Any = model
+    with drawing(0, range(rows)):
+        whole = objective(model, batch)["loss"]
+        output = model(*objective.inputs(model, batch))
+        halves = objective.loss(output, objective.target(batch))["loss"]
+        assert torch.allclose(halves, whole, rtol=1e-5), "loss(model(*inputs), target) is not what the objective gives"
+        if hasattr(model, "begin"):
+            h, *context = declares.begin(*objective.inputs(model, batch))
+            assert len(declares.token_axes()) == 1 + len(context), "token_axes() must name each of begin()'s results"
+            for block in declares.blocks():
+                h = block(h, *context)
+            staged = objective.loss(declares.finish(h, *context), objective.target(batch))["loss"]
+            assert torch.allclose(staged, whole, rtol=1e-5), "forward() is not begin(), the blocks and finish()"
 
 
 def check_exporter(export: Callable[[Asset, Path], Any], path: Path) -> None:

@@ -1,0 +1,27 @@
+"""Checks that a plugin's author runs on their own parts, and what tests of several processes need."""
+
+from maquette.testing.checks import (
+    assert_equal_batches,
+    build_facts,
+    check_architecture,
+    check_dataset,
+    check_exporter,
+    check_objective,
+    check_pipeline,
+)
+from maquette.testing.ranks import run_ranks
+from maquette.testing.tiny_transformer import TinyObjective, TinyTransformer, tiny_batch
+
+__all__ = [
+    "TinyObjective",
+    "TinyTransformer",
+    "assert_equal_batches",
+    "build_facts",
+    "check_architecture",
+    "check_dataset",
+    "check_exporter",
+    "check_objective",
+    "check_pipeline",
+    "run_ranks",
+    "tiny_batch",
+]
