@@ -2,155 +2,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from maquette.config import OptimizerConfig, TrainConfig
-from maquette.engine.ema import WeightAverage
-from maquette.engine.optimizers import build_optimizer, learning_rate
-from maquette.engine.randomness import seed_step
+from maquette.config import TrainConfig
+from maquette.engine.anomalies import AnomalyGuard, all_finite
+from maquette.engine.ema import WeightAverages
+from maquette.engine.gradients import AdaptiveClip, clip, group_norms, total_norm
+from maquette.engine.optimizer_state import optimizer_state, start_slots
+from maquette.engine.optimizers import learning_rate, set_learning_rate
+from maquette.engine.randomness import drawing, fold, seed_step
 from maquette.errors import MaquetteError
-from maquette.parallelism import Parallelism
+from maquette.parallel.layout import SAMPLES
+from maquette.parallel.parallelism import Parallelism
 
-Objective = Callable[[nn.Module, Mapping[str, Any]], dict[str, Tensor]]
+Objective = Callable[[nn.Module, Mapping[str, Any]], dict[str, Any]]
 
 
 class StepEngine:
-    """Owns the model, the optimizer and the averaged weights, and counts the steps.
+    """Owns the parts of the model that this process trains, the optimizer and the averages, and counts the steps.
 
     Args:
-        model: on its device already.
-        objective: ``objective(model, batch)`` gives a dict with the scalar ``loss`` and scalars to log.
-        train: steps, accumulation, precision, clipping, averaging.
-        optimizer: its kind, learning rate and schedule.
-        seed: of every step's noise.
+        parts: on their device, sharded; one, or several stages of a pipeline.
+        objective: ``objective(model, batch)`` gives a dict with the scalar ``loss``, scalars to log and perhaps
+            ``per_sample`` values and ``count``.
+        train: steps, accumulation, clipping, averaging.
+        optimizer: makes the optimizer of named parameters; its ``config`` has the schedule.
+        seed: of every sample's noise.
         parallelism: how processes share the step.
+
+    Raises:
+        MaquetteError: nothing can be trained.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        parts: Sequence[nn.Module],
         objective: Objective,
         train: TrainConfig,
-        optimizer: OptimizerConfig,
+        optimizer: Any,
         *,
         seed: int,
         parallelism: Parallelism,
     ) -> None:
-        self.model, self.objective, self.train, self.optimizer_config = model, objective, train, optimizer
-        self.seed, self.parallelism = seed, parallelism
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self.parameters:
+        self.parts, self.objective, self.train, self.seed = list(parts), objective, train, seed
+        self.parallelism, self.mesh = parallelism, parallelism.mesh
+        self.optimizer_config = optimizer.config
+        self.named = {n: p for part in parts for n, p in part.named_parameters() if p.requires_grad}
+        if not self.mesh.any(bool(self.named)):
             raise MaquetteError("the model has no trainable parameters; nothing to train")
-        self.optimizer = build_optimizer(model, optimizer)
-        self.average = WeightAverage(model, train.ema_decay) if train.ema_decay > 0 else None
+        if hasattr(optimizer, "check"):
+            optimizer.check([name for names in self.mesh.gather(list(self.named)) for name in names])
+        parallelism.watch(self.parts)
+        self.optimizer: torch.optim.Optimizer = optimizer(self.named)
+        self.averages = [WeightAverages(part, train.ema_decays) for part in parts]
+        self.guard = AnomalyGuard(train.nonfinite_skips)
+        self.adaptive = AdaptiveClip(train.clip_norm) if train.clip == "adaptive" else None
         self.micro_step = 0
-        """Micro-batches done; the optimizer has stepped ``micro_step // accumulate`` times."""
+        """Micro-batches done; ``micro_step // accumulate`` optimizer steps were made or skipped."""
+        self.watch_groups_every = 0
+        """Every so many steps the metrics hold the gradient norm of each group of parameters."""
+        self.per_sample: dict[str, Tensor] = {}
+        """What the objective said of each sample of the last micro-batch."""
+        self._loss: Tensor | None = None
 
     @property
     def step(self) -> int:
         """Optimizer steps done."""
         return self.micro_step // self.train.accumulate
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that is under way."""
+        return learning_rate(self.step, self.train.steps, self.optimizer_config)
+
     def run(self, batch: Mapping[str, Any], update: Callable[[], Any] | None = None) -> dict[str, Tensor]:
         """One micro-batch; on the last of an accumulation also the optimizer step.
 
         Args:
-            batch: as the dataset collates it, on the model's device.
+            batch: this process's samples, as the dataset collates them.
             update: what steps the optimizer, where somebody else counts its steps; by default its own ``step``.
 
         Returns:
             The objective's scalars, detached, and after an optimizer step also ``grad_norm``.
 
         Raises:
-            MaquetteError: the loss or the gradient norm is not finite.
+            Rollback: too many steps in a row were not finite.
+            MaquetteError: a step was not finite and none may be skipped.
         """
+        batch = self._on_device(batch)
+        last = (self.micro_step + 1) % self.train.accumulate == 0
+        self.parallelism.before_backward(self.parts, last)
         seed_step(self.seed, self.micro_step, self.parallelism.rank)
-        with self.precision(batch):
-            terms = self.objective(self.model, batch)
-        (terms["loss"] / self.train.accumulate).backward()  # type: ignore[no-untyped-call]
+        with drawing(self.seed, self._keys(batch)), self._precision():
+            terms = self._forward_backward(batch, last)
+        self.per_sample = terms.pop("per_sample", {})
         metrics = {name: value.detach() for name, value in terms.items()}
-        if (self.micro_step + 1) % self.train.accumulate == 0:
-            metrics["grad_norm"] = self._update(update or self.optimizer.step, metrics["loss"])
-        self.micro_step += 1
+        self._loss = metrics["loss"] if self._loss is None else self._loss + metrics["loss"]
+        if last:
+            try:
+                metrics |= self._update(update or self.optimizer.step, self._loss)
+            finally:
+                self._loss = None
+                self.optimizer.zero_grad(set_to_none=True)
+                self.micro_step += 1
+        else:
+            self.micro_step += 1
         return metrics
 
-    def _update(self, update: Callable[[], Any], loss: Tensor) -> Tensor:
-        self.parallelism.reduce_gradients(self.parameters)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm + loss):
-            raise MaquetteError(
-                f"step {self.step}: loss {loss.item():.4g} with gradient norm {norm.item():.4g} is not finite; "
-                "the weights are untouched: lower optimizer.learning_rate or check the data"
-            )
-        if self.train.clip_norm > 0:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.train.clip_norm, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+    def _forward_backward(self, batch: Mapping[str, Any], last: bool) -> dict[str, Any]:
+        share = self.parallelism.share / self.train.accumulate
+        if self.parallelism.pipeline:
+            pipeline = self.parallelism.pipeline
+            return pipeline.step(self.parts, self.objective, batch, share, last=last)  # type: ignore[no-any-return]
+        terms = self.objective(self.parts[0], batch)
+        loss = terms["loss"]
+        count = terms.pop("count", None)
+        if count is not None:
+            # Means over different numbers of things: each weighs as much as it has of them.
+            everybody = self.mesh.sum(count.detach().clone().float(), *SAMPLES)
+            loss = loss * (count * self.parallelism.world / everybody)
+        (loss * share).backward()
+        return terms
+
+    def _update(self, update: Callable[[], Any], loss: Tensor) -> dict[str, Tensor]:
+        self.parallelism.reduce_gradients(self.parts)
+        norm = total_norm(self.named.values(), self.mesh)
+        metrics = {"grad_norm": norm}
+        if not self.guard.admit(self.step, all_finite(loss, norm, self.mesh)):
+            return metrics | {"skipped_steps": torch.tensor(float(self.guard.skipped))}
+        if self.watch_groups_every and (self.step + 1) % self.watch_groups_every == 0:
+            norms = group_norms(self.named, self.mesh)
+            metrics |= {f"grad_norm/{name}": value for name, value in norms.items()}
+        limit = self.adaptive.limit() if self.adaptive else self.train.clip_norm
+        if self.train.clip != "none" and 0 < limit < float("inf"):
+            clip(self.named.values(), limit, norm)
+        if self.adaptive:
+            self.adaptive.observe(float(norm))
+        set_learning_rate(self.optimizer, self.learning_rate)
         update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update(self.model, self.step + 1)
-        return norm
-
-    @property
-    def learning_rate(self) -> float:
-        """Of the step that is under way."""
-        return learning_rate(self.step, self.train.steps, self.optimizer_config)
-
-    def precision(self, batch: Mapping[str, Any]) -> torch.autocast:
-        """The context that forward passes run in."""
-        device = next((v.device.type for v in batch.values() if isinstance(v, Tensor)), "cpu")
-        return torch.autocast(device, torch.bfloat16, enabled=self.train.precision == "bf16")
+        for part, averages in zip(self.parts, self.averages, strict=True):
+            averages.update(part, self.step + 1)
+        return metrics
 
     @torch.no_grad()
     def validate(self, batch: Mapping[str, Any], index: int) -> dict[str, Tensor]:
         """The objective's scalars on a validation batch, with the same noise at every validation."""
-        seed_step(self.seed, -1 - index)
-        with self.precision(batch):
-            return self.objective(self.model, batch)
+        batch = self._on_device(batch)
+        seed_step(self.seed, -1 - index, self.parallelism.rank)
+        keys = self._keys(batch) if "position" in batch else [fold("row", index, i) for i in range(_rows(batch))]
+        with drawing(fold("validation", self.seed), keys), self._precision():
+            if self.parallelism.pipeline:
+                terms = self.parallelism.pipeline.evaluate(self.parts, self.objective, batch)
+            else:
+                terms = self.objective(self.parts[0], batch)
+        return {k: v for k, v in terms.items() if k not in ("per_sample", "count")}
+
+    def average_over_samples(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """Scalars averaged over the processes that see different samples, in one collective."""
+        names = sorted(metrics)
+        values = torch.stack([metrics[name].float().to(self.mesh.device) for name in names])
+        self.mesh.sum(values, *SAMPLES)
+        return dict(zip(names, (values / self.parallelism.world).tolist(), strict=True))
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Model, averaged weights and optimizer as flat tensors by name; references, not copies."""
-        state = {"model": dict(self.model.state_dict()), "optimizer": self._optimizer_state()}
-        if self.average:
-            state["average"] = self.average.weights
+        """Model, averages and optimizer as flat tensors by name; references, not copies."""
+        state: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": optimizer_state(self.optimizer, self.named)}
+        for part, averages in zip(self.parts, self.averages, strict=True):
+            state["model"] |= part.state_dict()
+            for name, weights in averages.parts().items():
+                state.setdefault(name, {}).update(weights)
         return state
 
-    def load_state(self, state: Mapping[str, Mapping[str, Tensor]], micro_step: int) -> None:
-        """Continue from what :meth:`state` gave at ``micro_step``."""
-        self.model.load_state_dict(dict(state["model"]))
-        if self.average and "average" in state:
-            for name, tensor in self.average.weights.items():
-                tensor.copy_(state["average"][name])
-        names = self._names()
-        flat = state["optimizer"]
-        for parameter in self.parameters:
-            prefix = f"{names[parameter]}/"
-            # Not load_state_dict: that numbers parameters by position, which another layout would shuffle.
-            slots = {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
-            if slots:
-                self.optimizer.state[parameter] = {k: _laid_out_like(parameter, v) for k, v in slots.items()}
-        self.micro_step = micro_step
+    def start_slots(self, known: Mapping[str, Any]) -> None:
+        """Give the optimizer the slots named in ``known``, so that a checkpoint can fill them."""
+        start_slots(self.optimizer, self.named, set(known))
 
-    def _names(self) -> dict[Tensor, str]:
-        return {parameter: name for name, parameter in self.model.named_parameters()}
+    def plain_state(self) -> dict[str, Any]:
+        """What else a checkpoint must hold: counters, plain data."""
+        adaptive = self.adaptive.state() if self.adaptive else None
+        return {"micro_step": self.micro_step, "guard": self.guard.state(), "adaptive_clip": adaptive}
 
-    def _optimizer_state(self) -> dict[str, Tensor]:
-        names = self._names()
-        return {
-            f"{names[parameter]}/{slot}": value
-            for parameter, slots in self.optimizer.state.items()
-            for slot, value in slots.items()
-        }
+    def load_plain_state(self, state: Mapping[str, Any], *, keep_guard: bool = False) -> None:
+        """Continue from :meth:`plain_state`; after a rollback the guard keeps what it has counted."""
+        self.micro_step = int(state["micro_step"])
+        if not keep_guard and state.get("guard"):
+            self.guard.load_state(state["guard"])
+        if self.adaptive and state.get("adaptive_clip"):
+            self.adaptive.load_state(state["adaptive_clip"])
+
+    def _keys(self, batch: Mapping[str, Any]) -> list[int]:
+        """What identifies each sample of the batch: its place in the endless sequence, where the dataset gives it."""
+        if "position" in batch:
+            return [int(key) for key in batch["position"].tolist()]
+        size = _rows(batch)
+        first = (self.micro_step * self.parallelism.world + self.parallelism.rank) * size
+        return list(range(first, first + size))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.parallelism.pipeline:
+            return nullcontext()  # it opens the context round each stage's forward pass itself
+        return self.parallelism.precision.context(self.mesh.device, sharded=self.parallelism.casts_parameters)
+
+    def _on_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        device = self.mesh.device
+        return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A copy with the parameter's strides: fused optimizers walk parameter and state by memory, not by index."""
-    if value.shape != parameter.shape:
-        return value.clone()
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+def _rows(batch: Mapping[str, Any]) -> int:
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim)
