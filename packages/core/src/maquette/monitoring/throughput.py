@@ -1,0 +1,133 @@
+"""How fast a run trains: samples, tokens and model arithmetic a second, the share of peak, waiting, memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maquette.planning.accelerators import GIB, Accelerator, accelerator, recognise
+
+Clock = Callable[[], float]
+
+PASSES = 3
+"""Forward passes' worth of arithmetic in a training step: backward costs two. What checkpointing computes again is not
+counted, as usual for model FLOPs utilisation (Chowdhery et al., "PaLM", 2022, appendix B)."""
+
+
+def find_accelerator(name: str, device: torch.device) -> Accelerator | None:
+    """The one named, else the one that ``device`` is; None where that is unknown or its rate is.
+
+    Raises:
+        MaquetteError: ``name`` is not in the table.
+    """
+    if name:
+        return accelerator(name)
+    return recognise(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+class Throughput:
+    """Counts what goes through and divides by the time between two readings.
+
+    Figures are of the whole run: what this process sees times ``data_world``, since all shares of a batch are alike.
+
+    Args:
+        model: asked for ``flops(batch)`` (multiply-adds x 2 of one forward pass on this process's samples, whole model)
+            and ``token_count(batch)``, where it has them.
+        precision: of the products: fp32, bf16 or fp8; whose peak the share is taken of.
+        peak: the accelerator; None leaves the share out.
+        data_world: into how many shares a batch is cut.
+        world: how many processes there are.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        precision: str,
+        peak: Accelerator | None,
+        *,
+        data_world: int = 1,
+        world: int = 1,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._flops: Callable[[Mapping[str, Any]], int] | None = getattr(model, "flops", None)
+        self._tokens: Callable[[Mapping[str, Any]], int] | None = getattr(model, "token_count", None)
+        self.rate = peak.rate(precision) * world if peak else 0.0
+        self.data_world, self.clock = data_world, clock
+        self.start()
+
+    def start(self) -> None:
+        """Begin to count; forgets what was counted."""
+        self._mark = self._fetch_began = self.clock()
+        self._paused_at: float | None = None
+        self._waited = 0.0
+        self._steps = self._samples = self._token_sum = self._flop_sum = 0
+
+    def fetched(self, batch: Mapping[str, Any]) -> None:
+        """A batch has come: what passed since :meth:`worked` was waiting for it."""
+        self._waited += self.clock() - self._fetch_began
+        self._samples += _rows(batch)
+        self._token_sum += self._tokens(batch) if self._tokens else 0
+        self._flop_sum += PASSES * self._flops(batch) if self._flops else 0
+
+    def worked(self, stepped: bool) -> None:
+        """A micro-batch is done; ``stepped`` when the optimizer has stepped with it."""
+        self._steps += stepped
+        self._fetch_began = self.clock()
+
+    def pause(self) -> None:
+        """Stop the clocks: what follows (validating, saving) is neither training nor waiting."""
+        self._paused_at = self.clock()
+
+    def go_on(self) -> None:
+        """Let the clocks run again."""
+        if self._paused_at is not None:
+            away = self.clock() - self._paused_at
+            self._mark += away
+            self._fetch_began += away
+            self._paused_at = None
+
+    def read(self) -> dict[str, float]:
+        """The figures since the last reading, and start again.
+
+        Returns:
+            ``steps_per_second``, ``samples_per_second``, ``data_wait_share``; with ``tokens_per_second``,
+            ``model_tflops`` (10^12 operations a second, all processes) and ``mfu`` where the model and the accelerator
+            are known; ``memory_gib`` (highest since the last reading on a GPU, resident now elsewhere).
+        """
+        seconds = max(self.clock() - self._mark, 1e-9)
+        whole = self.data_world / seconds
+        figures = {
+            "steps_per_second": self._steps / seconds,
+            "samples_per_second": self._samples * whole,
+            "data_wait_share": self._waited / seconds,
+            "memory_gib": _memory() / GIB,
+        }
+        if self._tokens:
+            figures["tokens_per_second"] = self._token_sum * whole
+        if self._flops:
+            figures["model_tflops"] = self._flop_sum * whole / 1e12
+            if self.rate:
+                figures["mfu"] = self._flop_sum * whole / self.rate
+        self.start()
+        return figures
+
+
+def _rows(batch: Mapping[str, Any]) -> int:
+    """How many samples a batch holds: the length of its first tensor that has one."""
+    return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim), 0)
+
+
+def _memory() -> int:
+    """Bytes in use: the allocator's peak since it was last asked on a GPU, the process's resident set elsewhere."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        peak = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return peak
+    statistics = Path("/proc/self/statm")
+    return int(statistics.read_text().split()[1]) * 4096 if statistics.exists() else 0
