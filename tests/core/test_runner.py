@@ -102,7 +102,7 @@ def test_a_damaged_newest_checkpoint_costs_one_interval_and_nothing_else(tmp_pat
     whole = run(tmp_path / "whole", "train.steps=20", "train.checkpoint_every=5")
     harmed = run(tmp_path / "harmed", "train.steps=15", "train.checkpoint_every=5")
     newest = checkpoint.paths(harmed.checkpoints)[0]
-    (newest / "optimizer.safetensors").write_bytes(b"x")
+    next(newest.glob("*.safetensors")).write_bytes(b"x")
     resumed = train(resume_config(harmed.path, read_words(["train.steps=20"])))
     assert "is damaged" in capsys.readouterr().err
     # The learning rate depends on how many steps were planned, so only the position must agree here.
@@ -110,7 +110,7 @@ def test_a_damaged_newest_checkpoint_costs_one_interval_and_nothing_else(tmp_pat
 
 
 def test_a_strategy_of_a_strangers_plugin_decides_what_happens_to_gradients(tmp_path):
-    more = ("strategy.name=muted", "optimizer.weight_decay=0", "train.ema_decay=0")
+    more = ("strategy.name=muted", "optimizer.weight_decay=0", "train.ema_decays=[]")
     one, five = (weights(run(tmp_path / steps, f"train.steps={steps}", *more).path)["model"] for steps in "15")
     assert all(torch.equal(one[name], five[name]) for name in one)
     awake = weights(run(tmp_path / "awake", "train.steps=5", *more, "strategy.factor=1").path)["model"]
@@ -128,7 +128,7 @@ def test_finetuning_starts_from_the_averaged_weights_and_keeps_facts(tmp_path):
     changes = [f"folder={tmp_path}/second", "train.steps=1", "optimizer.learning_rate=0", "optimizer.weight_decay=0"]
     second = train(finetune_config(first.path, read_words(changes)))
     assert torch.equal(
-        weights(second.path)["model"]["layers.0.weight"], weights(first.path)["average"]["layers.0.weight"]
+        weights(second.path)["model"]["layers.0.weight"], weights(first.path)["average_0.999"]["layers.0.weight"]
     )
     assert second.read_config().facts == first.read_config().facts
 
@@ -143,8 +143,13 @@ def test_finetuning_starts_from_the_averaged_weights_and_keeps_facts(tmp_path):
         (["loggers=[tensorbord]"], "unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
         (["start_from=nowhere"], "'nowhere' is not a run|no checkpoint in 'nowhere"),
         (["model.hidden=${facts:hights}"], "no fact 'hights'; it gives: width"),
-        (["strategy.name=ddp"], "needs a launcher"),
-        (["objective.break_at=3"], "step 2: loss inf .* not finite"),
+        (["optimizer.schedule=sometimes"], "known: constant, linear, cosine, wsd"),
+        (["optimizer.betas=[0.9]"], "two numbers"),
+        (["optimizer.groups=[{match: nothing.*}]"], "matches no parameter"),
+        (["parallel.schedule=f1b1", "strategy.name=ddp"], "did you mean '1f1b'?"),
+        (["parallel.attention=rings", "parallel.context=2"], "needs a multiple of 2 processes"),
+        (["parallel.tensor=2"], "needs a multiple of 2 processes, but 1 is running; launch 2"),
+        (["objective.break_at=3", "train.nonfinite_skips=0"], "step 2: the loss or the gradient is not finite"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, more, message):
@@ -156,9 +161,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, more, message
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     first = run(tmp_path / "first", "train.steps=3")
-    with pytest.raises(
-        MaquetteError, match=r"weights of another architecture than ToyModel: .* e\.g\. layers\.0\.weight is"
-    ):
+    with pytest.raises(MaquetteError, match=r"is of another model .* e\.g\. 'layers\.0\.weight' is"):
         train(resume_config(first.path, read_words(["model.hidden=5", "train.steps=5"])))
     with pytest.raises(MaquetteError, match="another architecture"):
         run(tmp_path / "second", f"start_from={first.path}", "model.hidden=5")

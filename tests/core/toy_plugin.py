@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette import hookimpl
-from maquette.parallelism import Parallelism
+from maquette.parallel.strategy import Strategy
 
 
 @dataclass
@@ -114,14 +114,14 @@ class MutedConfig:
     factor: float = 0.0
 
 
-class Muted(Parallelism):
-    """A strategy of one process that scales the gradients, to show that strategies have the last word on them."""
+class Muted(Strategy):
+    """A strategy that scales the gradients, to show that strategies have the last word on them."""
 
     def __init__(self, config: MutedConfig) -> None:
         self.config = config
 
-    def reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        for parameter in parameters:
+    def reduce_gradients(self, model: nn.Module, mesh: Any) -> None:
+        for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad *= self.config.factor
 

@@ -8,20 +8,44 @@ from maquette.hookspecs import Register
 
 @hookimpl
 def register_strategies(register: Register) -> None:
-    """One process, and plain data parallelism."""
-    register("single", "maquette.parallelism:SingleConfig", "maquette.parallelism:Single")
-    register("ddp", "maquette.parallelism:DataParallelConfig", "maquette.parallelism:DataParallel")
+    """One for each axis of the mesh, and the levels of ZeRO."""
+    register(
+        "ddp", "maquette.parallel.data_parallel:DataParallelConfig", "maquette.parallel.data_parallel:DataParallel"
+    )
+    for name, build in (
+        ("zero1", "Zero1"),
+        ("zero2", "Zero2"),
+        ("zero3", "Zero3"),
+        ("fsdp", "Zero3"),
+        ("hsdp", "Hybrid"),
+    ):
+        register(name, "maquette.parallel.sharded:ShardedConfig", f"maquette.parallel.sharded:{build}")
+    register("tp", "maquette.parallel.tensor:TensorParallelConfig", "maquette.parallel.tensor:TensorParallel")
+    register("ulysses", "maquette.parallel.context:ContextConfig", "maquette.parallel.context:Ulysses")
+    register("ring", "maquette.parallel.context:ContextConfig", "maquette.parallel.context:Ring")
+    register("all_gather", "maquette.parallel.context:ContextConfig", "maquette.parallel.context:AllGather")
+    register("ep", "maquette.parallel.expert:ExpertParallelConfig", "maquette.parallel.expert:ExpertParallel")
+
+
+@hookimpl
+def register_optimizers(register: Register) -> None:
+    """AdamW, and Muon for the matrices."""
+    register("adamw", "maquette.engine.optimizers:AdamWConfig", "maquette.engine.optimizers:AdamW")
+    register("muon", "maquette.engine.optimizers:MuonConfig", "maquette.engine.optimizers:Muon")
 
 
 @hookimpl
 def register_commands(register: Register) -> None:
-    """Training and looking around."""
+    """Training, launching, planning and looking around."""
     register("train", "Train a run: maquette train CONFIG.yaml [key=value ...]", "maquette.cli.training:train")
     register(
         "finetune",
         "Start from a run's weights: maquette finetune RUN [key=value ...]",
         "maquette.cli.training:finetune",
     )
+    register("launch", "Start several processes: maquette launch --nproc 4 train ...", "maquette.cli.launching:launch")
+    register("plan", "Memory, arithmetic and traffic of a run before it starts", "maquette.cli.planning:plan")
+    register("checkpoint", "Inspect, verify, export or import checkpoints", "maquette.cli.checkpoints:checkpoint")
     register("plugins", "List the plugins and what they provide", "maquette.cli.looking:plugins")
     register("show", "Explain one registered thing: maquette show KIND NAME", "maquette.cli.looking:show")
     register("new", "Write the skeleton of a plugin package: maquette new NAME", "maquette.cli.scaffold:new")

@@ -19,9 +19,11 @@ from maquette.errors import MaquetteError
 
 T = TypeVar("T")
 
-PRECISIONS = ("fp32", "bf16")
-SCHEDULES = ("constant", "linear", "cosine")
-OPTIMIZERS = ("adamw",)
+PRECISIONS = ("fp32", "bf16", "fp8")
+STORAGES = ("fp32", "bf16")
+FP8_RECIPES = ("rowwise", "rowwise_with_gw_hp")
+CLIPS = ("norm", "adaptive", "none")
+ACTIVATIONS = ("none", "full", "selective", "budget")
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:
@@ -35,24 +37,61 @@ def _at_least(key: str, value: float, least: float) -> None:
 
 
 @dataclass
-class OptimizerConfig:
-    """AdamW and its learning-rate schedule (Loshchilov & Hutter 2019)."""
+class ParallelConfig:
+    """How many processes share the work along each axis; 0 claims none.
 
-    name: str = "adamw"
-    learning_rate: float = 1e-3
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
-    weight_decay: float = 0.01
-    warmup_steps: int = 50
-    schedule: str = "cosine"
-    min_ratio: float = 0.02
-    """The learning rate at the end, as a share of the highest."""
+    Processes that are left over go to the axis of ``strategy``. The product must be the number of processes.
+    """
+
+    data: int = 0
+    """Copies of the model that see different samples."""
+    shard: int = 0
+    """Processes over which one copy's parameters, gradients and optimizer are sharded."""
+    expert: int = 1
+    """Processes over which the experts of a mixture are spread."""
+    context: int = 1
+    """Processes over which the tokens of one sample are spread."""
+    tensor: int = 1
+    """Processes over which the columns and rows of a layer's matrices are spread."""
+    pipeline: int = 1
+    """Processes over which the blocks are spread."""
+    schedule: str = "1f1b"
+    """Of the pipeline."""
+    microbatches: int = 0
+    """Into which the pipeline cuts a process's batch; 0 takes twice as many as there are stages, where that divides."""
+    attention: str = "ulysses"
+    """The strategy of the context axis: ulysses, ring or all_gather."""
+    timeout_minutes: float = 30.0
+    """How long processes wait for each other before that is an error."""
 
     def __post_init__(self) -> None:
-        _one_of("optimizer.name", self.name, OPTIMIZERS)
-        _one_of("optimizer.schedule", self.schedule, SCHEDULES)
-        _at_least("optimizer.learning_rate", self.learning_rate, 0.0)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"'optimizer.betas' is {self.betas}; it must be two numbers in [0, 1)")
+        for key in ("data", "shard"):
+            _at_least(f"parallel.{key}", getattr(self, key), 0)
+        for key in ("expert", "context", "tensor", "pipeline"):
+            _at_least(f"parallel.{key}", getattr(self, key), 1)
+        _at_least("parallel.microbatches", self.microbatches, 0)
+        if self.timeout_minutes <= 0:
+            raise ValueError(f"'parallel.timeout_minutes' is {self.timeout_minutes}; it must be positive")
+
+
+@dataclass
+class MonitorConfig:
+    """What is looked at while a run trains."""
+
+    profile_steps: int = 3
+    """How many steps a profile covers that a signal or a file asks for."""
+    accelerator: str = ""
+    """Whose peak the share of used arithmetic is taken of, e.g. h200; found out where empty."""
+    memory_events: int = 100_000
+    """How many allocations a memory snapshot remembers."""
+
+    def __post_init__(self) -> None:
+        for key in ("profile_steps", "memory_events"):
+            _at_least(f"monitor.{key}", getattr(self, key), 1)
+        if self.accelerator:
+            from maquette.planning.accelerators import accelerator
+
+            accelerator(self.accelerator)
 
 
 @dataclass
@@ -61,27 +100,58 @@ class TrainConfig:
 
     steps: int = 1000
     precision: str = "fp32"
+    """Of the arithmetic: fp32, bf16 or fp8."""
+    parameters: str = "fp32"
+    """As what the weights are stored: fp32 or bf16."""
+    fp8_min_width: int = 1536
+    """The least width, in and out, of a linear layer that fp8 replaces: narrower ones would not gain."""
+    fp8_recipe: str = "rowwise"
+    """rowwise, or rowwise_with_gw_hp, which takes the weights' gradients in bf16."""
+    compile: bool = False
+    """Compile each block."""
+    compile_backend: str = "inductor"
+    activation_checkpointing: str = "none"
+    """What is computed again in the backward pass: none, full, selective, or as a memory budget wants it."""
+    memory_budget: float = 0.5
+    """The share of activations to keep, with activation_checkpointing=budget."""
     accumulate: int = 1
     """Micro-batches an optimizer step; the batch size is that of a micro-batch."""
+    clip: str = "norm"
+    """norm, adaptive (the 95th percentile of recent norms), or none."""
     clip_norm: float = 1.0
     """The largest norm of the whole gradient; 0 turns clipping off."""
-    ema_decay: float = 0.999
+    ema_decays: list[float] = field(default_factory=lambda: [0.999])
+    """One averaged copy of the weights for each decay; the longest is sampled from. An empty list keeps none."""
+    nonfinite_skips: int = 5
+    """Steps in a row that may be skipped for a loss or gradient that is not finite; one more goes back to the last
+    checkpoint. 0 makes the first one an error."""
     log_every: int = 10
     validate_every: int = 200
     """Steps between validations; 0 validates at the end alone."""
     checkpoint_every: int = 500
+    checkpoint_async: bool = True
+    """Write checkpoints while training goes on."""
     keep_checkpoints: int = 2
+    keep_best: int = 0
+    """Beside the newest, so many with the lowest validation loss."""
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
         _one_of("train.precision", self.precision, PRECISIONS)
+        _one_of("train.parameters", self.parameters, STORAGES)
+        _one_of("train.fp8_recipe", self.fp8_recipe, FP8_RECIPES)
+        _at_least("train.fp8_min_width", self.fp8_min_width, 16)
+        _one_of("train.clip", self.clip, CLIPS)
+        _one_of("train.activation_checkpointing", self.activation_checkpointing, ACTIVATIONS)
         for key in ("steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
             _at_least(f"train.{key}", getattr(self, key), 1)
-        for key in ("clip_norm", "validate_every", "threads"):
+        for key in ("clip_norm", "validate_every", "threads", "keep_best", "nonfinite_skips"):
             _at_least(f"train.{key}", getattr(self, key), 0)
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"'train.ema_decay' is {self.ema_decay}; it must be in [0, 1)")
+        if not 0 < self.memory_budget <= 1:
+            raise ValueError(f"'train.memory_budget' is {self.memory_budget}; it must be in (0, 1]")
+        if len(set(self.ema_decays)) < len(self.ema_decays) or not all(0 < d < 1 for d in self.ema_decays):
+            raise ValueError(f"'train.ema_decays' is {list(self.ema_decays)}; it must be different numbers in (0, 1)")
 
 
 @dataclass
@@ -96,14 +166,16 @@ class RunConfig:
     data: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     objective: dict[str, Any] = MISSING
-    strategy: dict[str, Any] = field(default_factory=lambda: {"name": "single"})
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    strategy: dict[str, Any] = field(default_factory=lambda: {"name": "ddp"})
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     pipeline: dict[str, Any] | None = None
     """What makes assets of the trained run, for a generator: used by ``maquette sample`` and by serving."""
     loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
     resume: str | None = None
-    """A run folder to continue, bit for bit."""
+    """A run folder to continue, bit for bit; ``auto`` continues this run where it has a checkpoint."""
     start_from: str | None = None
     """A run folder whose weights to start from (finetuning)."""
     facts: dict[str, Any] = field(default_factory=dict)

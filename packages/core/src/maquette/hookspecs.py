@@ -53,7 +53,12 @@ def register_objectives(register: Register) -> None:
 
 @hookspec
 def register_strategies(register: Register) -> None:
-    """``build(config)`` gives a Parallelism: how processes share a step and how a model is transformed for it."""
+    """``build(config)`` gives a Strategy: it owns one axis of the mesh and transforms a model for it."""
+
+
+@hookspec
+def register_optimizers(register: Register) -> None:
+    """``build(config)`` gives ``factory(named_parameters)``, which makes a torch.optim.Optimizer."""
 
 
 @hookspec

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import shutil
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import lightning.pytorch as pl
-import torch
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from maquette import blocks, checkpoint, plugins
-from maquette.config import RunConfig, checked, load, resolve_block, set_facts
-from maquette.durable import write_json
-from maquette.engine.randomness import fold
-from maquette.engine.step_engine import StepEngine
+from maquette.config import RunConfig, checked, load, resolve_block
 from maquette.errors import MaquetteError
-from maquette.lightning_adapter import (
-    EngineModule,
-    LogMetrics,
-    SaveCheckpoints,
-    ShowProgress,
-    TrainingStream,
-    ValidationStream,
-    restore_progress,
-)
-from maquette.loggers import build_loggers
-from maquette.parallelism import Parallelism
-from maquette.progress import say
-from maquette.runs import RunFolder, build_model, load_weights
-from maquette.stopping import Interrupted, StopRequest, stop_on_signals
-
-BLOCKS = {"data": "datasets", "model": "architectures", "objective": "objectives", "strategy": "strategies"}
+from maquette.monitoring.collectives import record_flights
+from maquette.parallel.parallelism import Parallelism
+from maquette.precision import Precision
+from maquette.runs import RunFolder
+from maquette.session import BLOCKS, Session
 
 
 def train(config: DictConfig | RunConfig) -> RunFolder:
@@ -52,6 +34,8 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     """
     node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
     plugins.load_files(node.plugins)
+    if node.resume == "auto":
+        node = _continued(node)
     check_blocks(node)
     settings: RunConfig = checked(_without_blocks(node))
     run = RunFolder(Path(settings.resume or settings.folder))
@@ -59,19 +43,39 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
         raise MaquetteError(
             f"'{run.path}' already holds a run; continue it with resume={run.path} or choose another name="
         )
-    parallelism: Parallelism = plugins.build("strategies", resolve_block(node, "strategy"))
-    parallelism.start()
     fresh = not run.path.exists()
+    parallelism = start(node, settings, run)
     try:
-        with run.owned() if parallelism.rank == 0 else nullcontext():
-            return _Session(node, settings, run, parallelism).train()
+        with run.owned() if parallelism.main else nullcontext():
+            return Session(node, settings, run, parallelism).train()
     except MaquetteError:
         # A user's mistake before the first checkpoint leaves nothing half-written; a crash keeps what tells of it.
-        if fresh and parallelism.rank == 0 and not checkpoint.paths(run.checkpoints):
+        if fresh and parallelism.main and not checkpoint.paths(run.checkpoints):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
     finally:
-        parallelism.stop()
+        parallelism.mesh.stop()
+
+
+def _continued(node: DictConfig) -> DictConfig:
+    """The same run where it left off, if it has a checkpoint already: what a restarted launcher needs."""
+    folder = load(RunConfig, _without_blocks(node)).folder
+    run = RunFolder(Path(folder))
+    if not checkpoint.paths(run.checkpoints):
+        return load(RunConfig, node, {"resume": None})
+    return load(RunConfig, node, {"resume": folder, "start_from": None, "facts": run.read_config().facts})
+
+
+def start(node: DictConfig, settings: RunConfig, run: RunFolder) -> Parallelism:
+    """Join the other processes, if there are any.
+
+    Raises:
+        MaquetteError: the sizes under ``parallel`` do not fit the number of processes, or each other.
+    """
+    strategy = plugins.build("strategies", resolve_block(node, "strategy"))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        record_flights(run.path)
+    return Parallelism(settings.parallel, strategy, Precision.of(settings.train))
 
 
 def ensure_trained(config: DictConfig | RunConfig) -> RunFolder:
@@ -118,129 +122,13 @@ def check_blocks(node: DictConfig) -> None:
                 + ", ".join(entry.name for entry in plugins.registry(kind))
             )
         entry = plugins.lookup(kind, str(block.pop("name")))
-        blocks.merge(entry.config, block, where=f"{key} '{entry.name}'")
-
-
-class _Session:
-    """One call of :func:`train`, from built parts to a finished or interrupted run."""
-
-    def __init__(self, node: DictConfig, settings: RunConfig, run: RunFolder, parallelism: Parallelism) -> None:
-        self.node, self.settings, self.run, self.parallelism = node, settings, run, parallelism
-        if settings.train.threads:
-            torch.set_num_threads(settings.train.threads)
-        self._write_down()
-        self.data = self._build_data()
-        self._learn_facts()
-        torch.manual_seed(fold("init", settings.seed))
-        self.model = parallelism.parallelize(build_model(node).to(parallelism.device()))
-        self.engine = StepEngine(
-            self.model,
-            plugins.build("objectives", resolve_block(node, "objective")),
-            settings.train,
-            settings.optimizer,
-            seed=settings.seed,
-            parallelism=parallelism,
-        )
-        self._load_weights()
-
-    def _write_down(self) -> None:
-        if self.parallelism.rank == 0:
-            self.run.write_config(self.node)
-            if not self.settings.resume:
-                self.run.write_environment(self.settings.seed)
-
-    def _build_data(self) -> pl.LightningDataModule:
-        facts = cast(dict[str, Any], OmegaConf.to_container(self.node.facts))
-        set_facts(facts)
-        data = plugins.build("datasets", resolve_block(self.node, "data"))
-        data.rank, data.world = self.parallelism.rank, self.parallelism.world
-        if facts and hasattr(data, "adopt_facts"):
-            # Class ids and latent statistics must stay those that the weights were trained with.
-            data.adopt_facts(facts)
-        data.prepare_data()
-        data.setup("fit")
-        return cast(pl.LightningDataModule, data)
-
-    def _learn_facts(self) -> None:
-        """The dataset's facts fill the configuration's ``${facts:...}``; a model that exists keeps its own."""
-        if not self.node.facts:
-            self.node.facts = self.data.facts() if hasattr(self.data, "facts") else {}
-        self.node.folder = self.settings.folder
-        set_facts(cast(dict[str, Any], OmegaConf.to_container(self.node.facts)))
-        for key in BLOCKS:
-            self.node[key] = resolve_block(self.node, key)
-        if self.parallelism.rank == 0:
-            self.run.write_config(self.node)
-
-    def _load_weights(self) -> None:
-        if self.settings.start_from:
-            found, _ = checkpoint.read_newest(
-                RunFolder(Path(self.settings.start_from)).checkpoints, ("model", "average")
+        where = f"{key} '{entry.name}'"
+        if key in ("strategy", "optimizer"):  # these need no facts of the dataset, so their values are known already
+            blocks.instantiate(
+                entry.config, {k: v for k, v in resolve_block(node, key).items() if k != "name"}, where=where
             )
-            load_weights(self.model, found.parts.get("average", found.parts["model"]), str(found.path))
-            if self.engine.average:
-                for name, tensor in self.engine.average.weights.items():
-                    tensor.copy_(self.model.state_dict()[name])
-        if self.settings.resume:
-            found, reasons = checkpoint.read_newest(self.run.checkpoints)
-            for reason in reasons:
-                say(f"warning: {reason}; falling back to {found.path.name}")
-            if self.parallelism.rank == 0:
-                checkpoint.quarantine(self.run.checkpoints, found.path)
-            load_weights(self.model, found.parts["model"], str(found.path))
-            self.engine.load_state(found.parts, int(found.state["micro_step"]))
-            self.data.load_state_dict(found.state["data"])
-
-    def _save(self) -> None:
-        if self.parallelism.rank == 0:
-            state = {"micro_step": self.engine.micro_step, "data": self.data.state_dict()}
-            keep = self.settings.train.keep_checkpoints
-            checkpoint.save(self.run.checkpoints, self.engine.step, self.engine.state(), state, keep)
-        self.parallelism.barrier()
-
-    def train(self) -> RunFolder:
-        """Train the steps that are left."""
-        remaining = self.settings.train.steps * self.settings.train.accumulate - self.engine.micro_step
-        if remaining <= 0:
-            say(f"'{self.run.path}' has its {self.engine.step} steps; nothing left to train")
         else:
-            with stop_on_signals() as request:
-                trainer = self._trainer(request)
-                restore_progress(trainer, self.engine)
-                training = TrainingStream(self.data.train_dataloader(), remaining)
-                trainer.fit(EngineModule(self.engine), training, ValidationStream(self.data.val_dataloader))
-            if request.requested and self.engine.step < self.settings.train.steps:
-                assert request.signal is not None
-                where = f"stopped at step {self.engine.step} of {self.settings.train.steps}"
-                raise Interrupted(f"{where}; continue with resume={self.run.path}", request.signal)
-        if self.parallelism.rank == 0:
-            last = {name: points[-1][1] for name, points in self.run.metrics().items() if points}
-            write_json(self.run.result_file, {"step": self.engine.step, "metrics": last})
-        return self.run
-
-    def _trainer(self, request: StopRequest) -> pl.Trainer:
-        _quiet()
-        train = self.settings.train
-        callbacks: list[pl.Callback] = [
-            LogMetrics(train.log_every),
-            SaveCheckpoints(self._save, train.checkpoint_every, request),
-        ]
-        if self.parallelism.rank == 0:
-            callbacks.append(ShowProgress(f"Training {self.settings.name}"))
-        return pl.Trainer(
-            strategy=SingleDeviceStrategy(self.parallelism.device()),
-            max_epochs=1,
-            logger=build_loggers(self.settings.loggers, self.run) if self.parallelism.rank == 0 else False,
-            callbacks=callbacks,
-            val_check_interval=(train.validate_every or train.steps) * train.accumulate,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            default_root_dir=self.run.path,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+            blocks.merge(entry.config, block, where=where)
 
 
 def _without_blocks(node: DictConfig) -> DictConfig:
@@ -249,12 +137,3 @@ def _without_blocks(node: DictConfig) -> DictConfig:
     for key in (*BLOCKS, "pipeline"):
         bare[key] = {}
     return bare
-
-
-def _quiet() -> None:
-    """Lightning's notices about what we do on purpose."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")

@@ -132,9 +132,9 @@ def load_run(folder: str | Path) -> Run:
     run = RunFolder(Path(folder))
     config = run.read_config()
     plugins.load_files(config.plugins)
-    found, _ = checkpoint.read_newest(run.checkpoints, only=("model", "average"))
+    found, _ = checkpoint.newest(run.checkpoints, only=("model", "average*"))
     model = build_model(config)
-    load_weights(model, found.parts.get("average", found.parts["model"]), str(found.path))
+    load_weights(model, found.read(checkpoint.weights_part(found.parts)), str(found.path))
     facts = cast(dict[str, Any], OmegaConf.to_container(config.facts))
     return Run(run.path, config, facts, model.eval(), int(found.state["step"]))
 
@@ -151,20 +151,46 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> N
     Raises:
         MaquetteError: names or shapes differ; says how many and the first.
     """
-    own = model.state_dict()
-    odd = [f"{k} is missing there" for k in own if k not in weights]
-    odd += [f"{k} is unknown here" for k in weights if k not in own]
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    check_weights(shapes, weights, source, type(model).__name__)
+    model.load_state_dict(dict(weights))
+
+
+def check_weights(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Any], source: str, kind: str) -> None:
+    """Refuse weights that are of another model.
+
+    Args:
+        shapes: of the model's own weights, all of them.
+        weights: to be loaded.
+        source: where they come from.
+        kind: what the model is, for the message.
+
+    Raises:
+        MaquetteError: names or shapes differ; says how many and the first.
+    """
+    odd = [f"{name} is missing there" for name in shapes if name not in weights]
+    odd += [f"{name} is unknown here" for name in weights if name not in shapes]
     odd += [
-        f"{k} is {list(weights[k].shape)} there and {list(v.shape)} here"
-        for k, v in own.items()
-        if k in weights and weights[k].shape != v.shape
+        f"{name} is {list(weights[name].shape)} there and {list(shape)} here"
+        for name, shape in shapes.items()
+        if name in weights and tuple(weights[name].shape) != shape
     ]
     if odd:
-        kind = type(model).__name__
         raise MaquetteError(
             f"'{source}' holds weights of another architecture than {kind}: {len(odd)} differ, e.g. {odd[0]}"
         )
-    model.load_state_dict(dict(weights))
+
+
+def read_weights(folder: str | Path) -> tuple[str, dict[str, Any]]:
+    """A run's averaged weights (or its own, where it keeps no average) and the checkpoint they come from.
+
+    Raises:
+        MaquetteError: no whole checkpoint.
+    """
+    from maquette import checkpoint
+
+    found, _ = checkpoint.newest(RunFolder(Path(folder)).checkpoints, only=("model", "average*"))
+    return str(found.path), found.read(checkpoint.weights_part(found.parts))
 
 
 def relative_run(reference: str | Path, owner: Path) -> Path:

@@ -18,7 +18,8 @@ def train(words: tuple[str, ...]) -> None:
     path = words[0] if words and "=" not in words[0] else None
     overrides = words[1:] if path else words
     given = read_words(overrides)
-    config = resume_config(given.resume, given) if given.get("resume") else load_run_config(path, overrides)
+    continued = given.get("resume") not in (None, "auto")
+    config = resume_config(given.resume, given) if continued else load_run_config(path, overrides)
     run = train_run(config)
     say(f"finished: {run.path}")
 

@@ -1,0 +1,271 @@
+"""One call of ``train``: from built parts to a finished, interrupted or rolled-back run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import fields
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from maquette import checkpoint, plugins
+from maquette.activation_checkpointing import apply_checkpointing
+from maquette.compilation import apply_compile
+from maquette.config import RunConfig, resolve_block, set_facts
+from maquette.durable import write_json
+from maquette.engine.anomalies import ADVICE, Rollback
+from maquette.engine.randomness import fold
+from maquette.engine.step_engine import StepEngine
+from maquette.errors import MaquetteError
+from maquette.lightning_adapter import (
+    EngineModule,
+    EngineStrategy,
+    LogMetrics,
+    SaveCheckpoints,
+    ShowProgress,
+    TrainingStream,
+    ValidationStream,
+    restore_progress,
+)
+from maquette.loggers import build_loggers
+from maquette.monitoring.callback import Watch
+from maquette.monitoring.on_demand import OnDemand
+from maquette.monitoring.throughput import Throughput, find_accelerator
+from maquette.parallel.materialise import assign_all
+from maquette.parallel.parallelism import Parallelism
+from maquette.progress import say
+from maquette.runs import RunFolder, build_model, check_weights, read_weights
+from maquette.stopping import Interrupted, StopRequest, stop_on_signals
+
+BLOCKS = {
+    "data": "datasets",
+    "model": "architectures",
+    "objective": "objectives",
+    "strategy": "strategies",
+    "optimizer": "optimizers",
+}
+"""The open blocks of a run's config and the kinds of plugins that they name."""
+
+
+class Session:
+    """A run's parts, built in the order in which they need each other.
+
+    Args:
+        node: the run's configuration.
+        settings: its skeleton, checked.
+        run: its folder, owned by the main process.
+        parallelism: of the processes that have joined.
+    """
+
+    def __init__(self, node: DictConfig, settings: RunConfig, run: RunFolder, parallelism: Parallelism) -> None:
+        self.node, self.settings, self.run, self.parallelism = node, settings, run, parallelism
+        self.mesh = parallelism.mesh
+        if settings.train.threads:
+            torch.set_num_threads(settings.train.threads)
+        self._write_down()
+        self.data = self._build_data()
+        self._learn_facts()
+        self.objective = plugins.build("objectives", resolve_block(node, "objective"))
+        parts = parallelism.build(self._build_model, self._transform, self.objective)
+        self.engine = StepEngine(
+            parts,
+            self.objective,
+            settings.train,
+            self._optimizer(),
+            seed=settings.seed,
+            parallelism=parallelism,
+        )
+        self._load_weights()
+
+    def _write_down(self) -> None:
+        if self.parallelism.main:
+            self.run.write_config(self.node)
+            if not self.settings.resume:
+                self.run.write_environment(self.settings.seed)
+
+    def _build_data(self) -> pl.LightningDataModule:
+        """The dataset; the main process comes first, so that caches are made once."""
+        facts = cast(dict[str, Any], OmegaConf.to_container(self.node.facts))
+        set_facts(facts)
+        data = plugins.build("datasets", resolve_block(self.node, "data"))
+        data.rank, data.world = self.parallelism.rank, self.parallelism.world
+        if facts and hasattr(data, "adopt_facts"):
+            # Class ids and latent statistics must stay those that the weights were trained with.
+            data.adopt_facts(facts)
+        if self.parallelism.main:
+            data.prepare_data()
+            data.setup("fit")
+        self.mesh.barrier()
+        if not self.parallelism.main:
+            data.setup("fit")
+        return cast(pl.LightningDataModule, data)
+
+    def _learn_facts(self) -> None:
+        """The dataset's facts fill the configuration's ``${facts:...}``; a model that exists keeps its own."""
+        if not self.node.facts:
+            self.node.facts = self.data.facts() if hasattr(self.data, "facts") else {}
+        self.node.folder = self.settings.folder
+        set_facts(cast(dict[str, Any], OmegaConf.to_container(self.node.facts)))
+        for key in BLOCKS:
+            self.node[key] = resolve_block(self.node, key)
+        if self.parallelism.main:
+            self.run.write_config(self.node)
+
+    def _optimizer(self) -> Any:
+        block = resolve_block(self.node, "optimizer")
+        rounds = any(
+            f.name == "stochastic_rounding" for f in fields(plugins.lookup("optimizers", block["name"]).config)
+        )
+        if rounds and self.settings.train.parameters == "bf16":
+            block.setdefault("stochastic_rounding", True)  # plain bf16 weights would lose small updates
+        return plugins.build("optimizers", block)
+
+    def _build_model(self) -> nn.Module:
+        torch.manual_seed(fold("init", self.settings.seed))
+        return build_model(self.node)
+
+    def _transform(self, part: nn.Module) -> None:
+        apply_checkpointing(part, self.parallelism.precision)
+        apply_compile(part, self.parallelism.precision)
+
+    def _load_weights(self) -> None:
+        if self.settings.start_from:
+            source, weights = read_weights(self.settings.start_from)
+            own = {name: tuple(tensor.shape) for name, tensor in self.engine.state()["model"].items()}
+            shapes = {name: shape for rank in self.mesh.gather(own) for name, shape in rank.items()}
+            check_weights(shapes, weights, source, type(self.engine.parts[0]).__name__)
+            assign_all(self.engine.parts, weights)
+            for part, averages in zip(self.engine.parts, self.engine.averages, strict=True):
+                averages.reset(part)
+        if self.settings.resume:
+            self._restore()
+
+    def _restore(self, *, after: Rollback | None = None) -> None:
+        """Continue from the newest whole checkpoint; after a rollback with the data that comes after the bad ones."""
+        found, reasons = checkpoint.newest(self.run.checkpoints, self.mesh)
+        if self.parallelism.main:
+            for reason in reasons:
+                say(f"warning: {reason}; falling back to {found.path.name}")
+            checkpoint.quarantine(self.run.checkpoints, found.path)
+        self.mesh.barrier()
+        if "optimizer" in found.parts:
+            self.engine.start_slots(found.index["optimizer"])
+        state = self.engine.state()
+        found.load_into({part: tensors for part, tensors in state.items() if part in found.parts})
+        for part, averages in zip(self.engine.parts, self.engine.averages, strict=True):
+            for decay, name in zip(averages.weights, averages.parts(), strict=True):
+                if name not in found.parts:
+                    averages.reset(part, decay)
+        self.engine.load_plain_state(found.state, keep_guard=after is not None)
+        if after is None:
+            self.data.load_state_dict(found.state["data"])
+
+    def _save(self, saver: checkpoint.Saver, score: float | None, wait: bool) -> None:
+        state = {**self.engine.plain_state(), "data": self.data.state_dict()}
+        saver.save(self.engine.step, self.engine.state(), state, score, wait)
+
+    def train(self) -> RunFolder:
+        """Train the steps that are left."""
+        if self.engine.step >= self.settings.train.steps:
+            say(f"'{self.run.path}' has its {self.engine.step} steps; nothing left to train")
+        else:
+            with stop_on_signals() as request, self._saver() as saver:
+                self._train(request, saver)
+            if request.requested and self.engine.step < self.settings.train.steps:
+                assert request.signal is not None
+                where = f"stopped at step {self.engine.step} of {self.settings.train.steps}"
+                raise Interrupted(f"{where}; continue with resume={self.run.path}", request.signal)
+        if self.parallelism.main:
+            last = {name: points[-1][1] for name, points in self.run.metrics().items() if points}
+            write_json(self.run.result_file, {"step": self.engine.step, "metrics": last})
+        return self.run
+
+    def _saver(self) -> checkpoint.Saver:
+        train = self.settings.train
+        return checkpoint.Saver(
+            self.run.checkpoints,
+            self.mesh,
+            keep=train.keep_checkpoints,
+            keep_best=train.keep_best,
+            background=train.checkpoint_async,
+        )
+
+    def _train(self, request: StopRequest, saver: checkpoint.Saver) -> None:
+        """Fit until the last step; where too many steps were not finite, go back and fit again."""
+        total = self.settings.train.steps * self.settings.train.accumulate
+        while True:
+            trainer = self._trainer(request, saver)
+            restore_progress(trainer, self.engine)
+            training = TrainingStream(self.data.train_dataloader(), total - self.engine.micro_step)
+            validation = ValidationStream(self.data.val_dataloader, self.mesh)
+            try:
+                trainer.fit(EngineModule(self.engine), training, validation)
+                return
+            except Rollback as rollback:
+                saver.wait()
+                step = self.engine.step
+                if not checkpoint.paths(self.run.checkpoints):
+                    raise MaquetteError(f"{rollback}, and there is no checkpoint to go back to; {ADVICE}") from None
+                self._restore(after=rollback)
+                say(f"warning: {rollback}; back from step {step} to {self.engine.step}, with later data")
+
+    def _trainer(self, request: StopRequest, saver: checkpoint.Saver) -> pl.Trainer:
+        _quiet()
+        train, main = self.settings.train, self.parallelism.main
+
+        def tell() -> None:
+            for warning in saver.poll():
+                if main:
+                    say(f"warning: {warning}")
+
+        callbacks: list[pl.Callback] = [
+            LogMetrics(train.log_every, self._throughput()),
+            SaveCheckpoints(lambda score, wait: self._save(saver, score, wait), train.checkpoint_every, request, tell),
+            self._watch(),
+        ]
+        if main:
+            callbacks.append(ShowProgress(f"Training {self.settings.name}"))
+        return pl.Trainer(
+            strategy=EngineStrategy(self.mesh),
+            max_epochs=1,
+            logger=build_loggers(self.settings.loggers, self.run) if main else False,
+            callbacks=callbacks,
+            val_check_interval=(train.validate_every or train.steps) * train.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            default_root_dir=self.run.path,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    def _throughput(self) -> Throughput:
+        whole = self.engine.parts[0]
+        if self.mesh.world > 1:
+            with torch.device("meta"):  # a part would count its own arithmetic alone
+                whole = self._build_model()
+        peak = find_accelerator(self.settings.monitor.accelerator, self.mesh.device)
+        precision = self.settings.train.precision
+        return Throughput(whole, precision, peak, data_world=self.parallelism.world, world=self.mesh.world)
+
+    def _watch(self) -> Watch:
+        monitor = self.settings.monitor
+        steps, events = monitor.profile_steps, monitor.memory_events
+        on_demand = OnDemand(self.run.path, rank=self.mesh.rank, steps=steps, memory_events=events)
+        return Watch(on_demand, lambda: self.engine.step, lambda seconds: max(self.mesh.gather(seconds)))
+
+
+def _quiet() -> None:
+    """Lightning's notices about what we do on purpose."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+    # Models end in views; nothing here changes their results in place.
+    warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module.*returned a view tensor.*")
