@@ -60,7 +60,8 @@ def pretrained(tmp_path_factory):
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.read_newest(run / "checkpoints")[0].parts["average"]
+    parts = checkpoint.read_newest(run / "checkpoints")[0].parts
+    return parts[checkpoint.weights_part(parts)]
 
 
 def test_pretraining_leaves_meshes_a_picture_figures_and_a_report(pretrained):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette_models.class_caption import PAD, UNKNOWN, ClassCaption, ClassCaptionConfig, Drop, words
 
@@ -24,7 +25,7 @@ def test_words() -> None:
 
 
 def test_prepare() -> None:
-    own = conditioner()
+    own = conditioner().eval()
     prepared = own.prepare({"class_id": torch.tensor([1, 0]), "caption": ["a red sofa", ""]})
     assert prepared["class_id"].tolist() == [1, 0]
     a, red = own.word_index["a"], own.word_index["red"]
@@ -35,7 +36,7 @@ def test_prepare() -> None:
 
 
 def test_prepare_by_one_of_both() -> None:
-    own = conditioner()
+    own = conditioner().eval()
     assert own.prepare({"caption": ["a chair"]})["class_id"].tolist() == [own.null_class]
     assert own.prepare({"class_id": torch.tensor([0])})["words"].tolist() == [[PAD] * 6]
     with pytest.raises(MaquetteError, match="neither"):
@@ -64,8 +65,8 @@ def test_padding_does_not_matter() -> None:
 def test_null_is_what_dropping_both_gives() -> None:
     own = conditioner().eval()
     prepared = own.prepare({"class_id": torch.tensor([1]), "caption": ["a red chair"]})
-    everything = Drop(torch.tensor([True]), torch.tensor([True]))
-    dropped, null = own(prepared, everything), own(own.null(1))
+    everything = Drop(torch.tensor([True]), torch.tensor([True]), torch.zeros(1, 6, dtype=torch.bool))
+    dropped, null = own(own.hide(prepared, everything)), own(own.null(1))
     assert torch.equal(dropped.pooled, null.pooled)
     assert torch.equal(dropped.tokens[dropped.mask], null.tokens[null.mask])
     assert not torch.equal(own(prepared).pooled, null.pooled)
@@ -87,24 +88,40 @@ def test_training_really_drops() -> None:
     """The model must see the null condition in training as often as configured, not only in theory."""
     own = conditioner(drop_class=0.0, drop_caption=0.0, drop_both=0.25, drop_word=0.0)
     size = 2000
-    prepared = own.prepare({"class_id": torch.ones(size, dtype=torch.int64), "caption": ["a red chair"] * size})
+    data = {"class_id": torch.ones(size, dtype=torch.int64), "caption": ["a red chair"] * size}
     with torch.no_grad():
-        pooled = own(prepared).pooled
-        null = own(own.null(1), Drop(torch.tensor([True]), torch.tensor([True]))).pooled
+        pooled = own(own.prepare(data)).pooled
+        null = own(own.null(1)).pooled
         share = torch.isclose(pooled, null, atol=1e-5).all(dim=1).float().mean().item()
         assert share == pytest.approx(0.25, abs=0.04)
         own.eval()
-        assert not torch.isclose(own(prepared).pooled, null, atol=1e-5).all(dim=1).any()
+        shown = own(own.prepare(data)).pooled
+        assert not torch.isclose(shown, null, atol=1e-5).all(dim=1).any()
 
 
 def test_words_are_dropped_in_training_alone() -> None:
     own = conditioner(drop_class=0.0, drop_caption=0.0, drop_both=0.0, drop_word=0.2)
     size = 4000
-    prepared = own.prepare({"class_id": torch.zeros(size, dtype=torch.int64), "caption": ["a red chair"] * size})
-    with torch.no_grad():
-        shown = own(prepared).mask[:, 1:4].float().mean().item()
-        assert shown == pytest.approx(0.8, abs=0.02)
-        assert own.eval()(prepared).mask[:, 1:4].all()
+    data = {"class_id": torch.zeros(size, dtype=torch.int64), "caption": ["a red chair"] * size}
+    shown = own(own.prepare(data)).mask[:, 1:4].float().mean().item()
+    assert shown == pytest.approx(0.8, abs=0.02)
+    own.eval()
+    assert own(own.prepare(data)).mask[:, 1:4].all()
+
+
+def test_what_is_hidden_belongs_to_the_sample() -> None:
+    """However a batch is cut into micro-batches or shared by ranks, the same words and classes are hidden."""
+    own = conditioner(drop_word=0.3)
+    data = {"class_id": torch.arange(12) % 2, "caption": ["a tall red chair with thick"] * 12}
+    with drawing(7, range(12)):
+        whole = own.prepare(data)
+    assert not torch.equal(whole["words"], own.eval().prepare(data)["words"])
+    own.train()
+    for rows in ([0, 1, 2, 3], [11, 5, 8]):
+        with drawing(7, rows):
+            part = own.prepare({"class_id": data["class_id"][rows], "caption": data["caption"][: len(rows)]})
+        for key, value in part.items():
+            assert torch.equal(value, whole[key][rows]), key
 
 
 def test_row_is_the_same_alone_and_in_a_batch() -> None:

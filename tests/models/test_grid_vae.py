@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
 from maquette_models.grid_vae import GridVAE, GridVAEConfig, GridVAEOutput, fold, unfold
@@ -37,13 +38,24 @@ def test_shapes_and_modes() -> None:
     assert output.tsdf.shape == data["tsdf"].shape
     assert output.color.shape == data["color"].shape
     assert output.mean.shape == output.logvar.shape == (3, 5, 2, 2, 2)
-    again = model(data["tsdf"], data["color"])
-    assert not torch.equal(output.tsdf, again.tsdf), "the latent is sampled in training"
-    model.eval()
-    latent = model.encode(data["tsdf"], data["color"])
-    tsdf, color = model.decode(latent)
-    torch.testing.assert_close(model(data["tsdf"], data["color"]).tsdf, tsdf)
-    torch.testing.assert_close(model(data["tsdf"], data["color"]).color, color)
+    tsdf, color = model.decode(model.encode(data["tsdf"], data["color"]))
+    torch.testing.assert_close(output.tsdf, tsdf)
+    torch.testing.assert_close(output.color, color)
+    assert model.latent_shape(data["tsdf"]) == output.mean.shape
+    zero = torch.zeros(model.latent_shape(data["tsdf"]))
+    assert torch.equal(model(data["tsdf"], data["color"], zero).tsdf, output.tsdf)
+    assert not torch.equal(model(data["tsdf"], data["color"], zero + 1).tsdf, output.tsdf)
+
+
+def test_latent_is_sampled_in_training_alone() -> None:
+    """And each sample's noise is its own, whatever else is in the batch."""
+    model, objective, data = GridVAE(SMALL), VAEObjective(VAEObjectiveConfig()), batch()
+    with drawing(0, [4, 5, 6]):
+        noise = objective.inputs(model, data)[2]
+    with drawing(0, [6]):
+        assert torch.equal(objective.inputs(model, {key: value[2:] for key, value in data.items()})[2], noise[2:])
+    assert noise.std() > 0.5
+    assert len(objective.inputs(model.eval(), data)) == 2
 
 
 def test_architecture_contract() -> None:

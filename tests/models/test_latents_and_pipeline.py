@@ -109,6 +109,26 @@ def test_state_resumes_at_another_batch_size(runs: Path) -> None:
     assert [name for part in islice(resumed.train_dataloader(), 10) for name in part["id"]] == ids[40:]
 
 
+def test_positions_name_samples_of_the_endless_sequence(runs: Path) -> None:
+    """The same at any number of ranks, and after resuming."""
+
+    def by_position(rank: int, world: int, consumed: int = 0) -> dict[int, str]:
+        data = dataset(runs, batch_size=4)
+        data.rank, data.world = rank, world
+        ready(data).load_state_dict({"consumed": consumed})
+        parts = list(islice(data.train_dataloader(), (48 - consumed) // 4))
+        return {
+            place: name for part in parts for place, name in zip(part["position"].tolist(), part["id"], strict=True)
+        }
+
+    whole = by_position(0, 1)
+    assert sorted(whole) == list(range(48))
+    assert by_position(0, 2) | by_position(1, 2) == whole
+    assert by_position(0, 1, consumed=20).items() <= whole.items()
+    held_out = [place for part in ready(dataset(runs)).val_dataloader() for place in part["position"].tolist()]
+    assert held_out == list(range(6))
+
+
 def test_cache_is_used_and_renewed(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "autoencoder"
     shutil.copytree(runs / "autoencoder", copy)

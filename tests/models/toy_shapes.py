@@ -108,7 +108,7 @@ def train_autoencoder(folder: Path, steps: int = 2) -> Path:
         },
         "objective": {"name": "vae"},
         "optimizer": {"learning_rate": 0.01, "warmup_steps": 2},
-        "train": {"steps": steps, "ema_decay": 0.9},
+        "train": {"steps": steps, "ema_decays": [0.9]},
         "loggers": ["csv"],
     }
     return train(load(RunConfig, config)).path
@@ -139,7 +139,7 @@ def train_flow(folder: Path, autoencoder: Path, steps: int = 2) -> Path:
         },
         "objective": {"name": "flow_matching"},
         "optimizer": {"learning_rate": 0.01, "warmup_steps": 2},
-        "train": {"steps": steps, "ema_decay": 0.9},
+        "train": {"steps": steps, "ema_decays": [0.9]},
         "pipeline": {"name": "text_to_3d", "sampler": {"name": "euler", "steps": 4}},
         "loggers": ["csv"],
     }

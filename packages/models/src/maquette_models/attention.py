@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, H*D] -> [B, N, H, D]."""
-    return rearrange(x, "b n (h d) -> b n h d", h=heads)
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """[B, N, H*D] -> [B, N, H, D]; a rank of tensor parallelism sees a part of the heads, so D is what counts."""
+    return rearrange(x, "b n (h d) -> b n h d", d=head_dim)
 
 
 def join_heads(x: Tensor) -> Tensor:
@@ -34,7 +34,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return torch.matmul(scores.softmax(dim=-1), v).transpose(1, 2)
 
 
-def to_autocast(x: Tensor) -> Tensor:
-    """x in the dtype that autocast would give it, so that several linear layers share one cast."""
-    device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+class AttentionCore(nn.Module):
+    """q, k, v [B,N,H,D] -> [B,N,H,D], without parameters: where context parallelism exchanges tokens for heads."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, k, v)
+
+
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """The dtype that a product with a weight is computed in: autocast's, or else that of the weight."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def cast_for(layer: nn.Linear, x: Tensor) -> Tensor:
+    """x in the dtype that a linear layer computes in.
+
+    Without autocast a layer may hold bfloat16 weights (sharded training) and meet a float32 x. Layers that read the
+    same x share one cast.
+    """
+    return x.to(compute_dtype(layer.weight))

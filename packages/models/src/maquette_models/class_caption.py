@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maquette.engine.randomness import uniform
 from maquette.errors import MaquetteError
 from maquette_models.attention import attend, join_heads, split_heads
 from maquette_models.rowwise import rowwise
@@ -45,10 +46,11 @@ class Condition(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """What is hidden from the model, bool [B] each."""
+    """What is hidden from the model: the class and the caption, bool [B] each, and words, bool [B, max_words]."""
 
     class_id: Tensor
     caption: Tensor
+    words: Tensor
 
 
 def words(text: str) -> list[str]:
@@ -61,7 +63,7 @@ class TextBlock(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.head_dim = width // heads
         self.attention_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -69,7 +71,7 @@ class TextBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
+        q, k, v = (split_heads(part, self.head_dim) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
         x = x + self.out(join_heads(attend(q, k, v, mask)))
         return x + self.mlp(self.mlp_norm(x))
 
@@ -104,8 +106,8 @@ class ClassCaption(nn.Module):
     def prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Ids from a batch's `class_id` [B] int64 and `caption` (B strings); either may be missing.
 
-        Returns class_id [B] and words [B, max_words], int64; -1 or a missing key means no class, "" no
-        caption.
+        In training some are hidden, sample by sample. Returns class_id [B] and words [B, max_words], int64; -1 or a
+        missing key means no class, "" no caption.
 
         Raises:
             MaquetteError: neither is given, or a class id is out of range.
@@ -114,12 +116,14 @@ class ClassCaption(nn.Module):
         if ids is None and captions is None:
             raise MaquetteError("conditioner 'class_caption' needs 'class_id' or 'caption' in a batch; it has neither")
         size = len(ids) if ids is not None else len(captions or ())
-        class_id = torch.full((size,), -1) if ids is None else torch.as_tensor(ids, dtype=torch.int64)
+        class_id = torch.full((size,), -1) if ids is None else torch.as_tensor(ids, dtype=torch.int64).cpu()
         if size and int(class_id.max()) >= self.null_class:
             raise MaquetteError(f"class_id {int(class_id.max())} but the conditioner has {self.null_class} classes")
         class_id = torch.where(class_id < 0, self.null_class, class_id)
         rows = [self._encode(text) for text in (captions if captions is not None else [""] * size)]
         prepared = {"class_id": class_id, "words": torch.tensor(rows, dtype=torch.int64).view(size, -1)}
+        if self.training:
+            prepared = self.hide(prepared, self.draw_drop(size))
         return {key: value.to(self.position.device) for key, value in prepared.items()}
 
     def null(self, batch_size: int) -> dict[str, Tensor]:
@@ -135,21 +139,20 @@ class ClassCaption(nn.Module):
         return next((self.class_index[word] for word in words(text) if word in self.class_index), None)
 
     def draw_drop(self, batch_size: int) -> Drop:
-        """Draw what to hide from each sample, from the global generator."""
+        """Draw what to hide from each sample of the batch under way."""
         rates = torch.tensor([self.config.drop_class, self.config.drop_caption, self.config.drop_both])
-        hidden = torch.rand(batch_size, 3) < rates
-        return Drop(hidden[:, 0] | hidden[:, 2], hidden[:, 1] | hidden[:, 2])
+        hidden = uniform("drop", (batch_size, 3)) < rates
+        words = uniform("drop_word", (batch_size, self.config.max_words)) < self.config.drop_word
+        return Drop(hidden[:, 0] | hidden[:, 2], hidden[:, 1] | hidden[:, 2], words)
 
-    def forward(self, prepared: Mapping[str, Tensor], drop: Drop | None = None) -> Condition:
-        """Encode what `prepare` made; in training `drop` is drawn where it is not given."""
+    def hide(self, prepared: Mapping[str, Tensor], drop: Drop) -> dict[str, Tensor]:
+        """What `prepare` made, without what is to be hidden."""
+        class_id = torch.where(drop.class_id, self.null_class, prepared["class_id"])
+        return {"class_id": class_id, "words": torch.where(drop.caption[:, None] | drop.words, PAD, prepared["words"])}
+
+    def forward(self, prepared: Mapping[str, Tensor]) -> Condition:
+        """Encode what `prepare` made."""
         class_id, ids = prepared["class_id"], prepared["words"]
-        if drop is None and self.training:
-            drop = self.draw_drop(len(class_id))
-        if drop is not None:
-            class_id = torch.where(drop.class_id.to(class_id.device), self.null_class, class_id)
-            ids = torch.where(drop.caption.to(ids.device)[:, None], PAD, ids)
-        if self.training and self.config.drop_word > 0:
-            ids = torch.where(torch.rand(ids.shape, device=ids.device) < self.config.drop_word, PAD, ids)
         known = ids != PAD
         head = self.class_embedding(class_id)
         text = self.word_embedding(ids) + self.position
@@ -162,6 +165,21 @@ class ClassCaption(nn.Module):
         mean = (tokens * share[..., None]).sum(dim=1)
         pooled = rowwise(self.pool, torch.cat([head.to(mean.dtype), mean], dim=-1), self.training)
         return Condition(tokens, mask, F.silu(pooled))
+
+    def example_batch(self, batch_size: int) -> dict[str, Any]:
+        """What `prepare` reads of a batch, in the right shapes."""
+        return {"class_id": torch.full((batch_size,), -1), "caption": [""] * batch_size}
+
+    @property
+    def token_count(self) -> int:
+        """Tokens a sample."""
+        return 1 + self.config.max_words
+
+    def flops(self, batch_size: int) -> int:
+        """Twice the multiply-adds of the matrix products of one forward pass."""
+        width, tokens = self.config.width, self.token_count
+        block = tokens * 24 * width**2 + 4 * tokens**2 * width
+        return batch_size * (len(self.blocks) * block + 4 * width**2)
 
     def _encode(self, text: str) -> list[int]:
         ids: Sequence[int] = [self.word_index.get(word, UNKNOWN) for word in words(text)][: self.config.max_words]

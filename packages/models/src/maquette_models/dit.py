@@ -18,20 +18,21 @@ from torch.nn import functional as F
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette_kernels.ops import gated_norm_modulate, qk_norm_rope
-from maquette_models.attention import attend, join_heads, split_heads, to_autocast
+from maquette_models.attention import AttentionCore, cast_for
+from maquette_models.dit_block import MODULATIONS, DiTBlock, linear_flops, normalized
+from maquette_models.mixture_of_experts import MLP, MixtureConfig, MixtureOfExperts
 from maquette_models.rowwise import rowwise
 
 TIME_FREQUENCIES = 64
-THETA = 100.0  # the slowest pair of a head turns about one radian over a grid of a hundred tokens a side
-MODULATIONS = 9  # shift, scale and gate for each of self-attention, cross-attention and MLP
+HEAD_MODULATIONS = 2  # shift and scale before the head
 
 
 @dataclass
 class DiTConfig:
     """Sizes of the transformer; `conditioner` is a nested block, built through the hook of that kind.
 
-    Every `cross_every`-th block attends to the condition's tokens; all see its pooled form.
+    Every `cross_every`-th block attends to the condition's tokens; all see its pooled form. `mlp_hidden` 0 means four
+    times the width. With `mlp` "moe" the last blocks have a mixture of experts, each `mlp_hidden` wide, as `moe` says.
     """
 
     latent_channels: int = 7
@@ -40,89 +41,11 @@ class DiTConfig:
     width: int = 128
     depth: int = 6
     heads: int = 2
-    mlp_ratio: int = 4
+    mlp: str = "dense"
+    mlp_hidden: int = 0
+    moe: MixtureConfig = field(default_factory=MixtureConfig)
     cross_every: int = 2
     conditioner: dict[str, Any] = field(default_factory=lambda: {"name": "class_caption"})
-
-
-class SelfAttention(nn.Module):
-    """Attention among tokens [B,N,W] at integer grid positions [N,3]."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.to_query = nn.Linear(width, width)
-        self.to_key = nn.Linear(width, width)
-        self.to_value = nn.Linear(width, width)
-        self.query_weight = nn.Parameter(torch.ones(width // heads))
-        self.key_weight = nn.Parameter(torch.ones(width // heads))
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        x = to_autocast(x)
-        q, k, v = (split_heads(f(x), self.heads) for f in (self.to_query, self.to_key, self.to_value))
-        q, k = qk_norm_rope(q, k, self.query_weight, self.key_weight, positions, theta=THETA)
-        return self.out(join_heads(attend(q, k, v)))
-
-
-class CrossAttention(nn.Module):
-    """Attention of tokens [B,N,W] to condition tokens [B,T,W] with a mask [B,T]."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.to_query = nn.Linear(width, width)
-        self.to_key = nn.Linear(width, width)
-        self.to_value = nn.Linear(width, width)
-        self.query_weight = nn.Parameter(torch.ones(width // heads))
-        self.key_weight = nn.Parameter(torch.ones(width // heads))
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        q = rms_norm(split_heads(self.to_query(x), self.heads), self.query_weight)
-        k = rms_norm(split_heads(self.to_key(tokens), self.heads), self.key_weight)
-        v = split_heads(self.to_value(tokens), self.heads)
-        return self.out(join_heads(attend(q, k, v, mask)))
-
-
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """RMSNorm of the last axis, in the dtype of x."""
-    return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps=1e-6)
-
-
-class MLP(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
-
-
-class DiTBlock(nn.Module):
-    """Self-attention, cross-attention and MLP on a residual stream [B,N,W], each shifted, scaled and gated.
-
-    The nine modulations are the ones shared by all blocks plus this block's own table (adaLN-single).
-    """
-
-    def __init__(self, width: int, heads: int, mlp_ratio: int, cross: bool) -> None:
-        super().__init__()
-        self.attention = SelfAttention(width, heads)
-        self.cross_attention = CrossAttention(width, heads) if cross else None
-        self.mlp = MLP(width, mlp_ratio * width)
-        self.table = nn.Parameter(torch.randn(MODULATIONS, width) / width**0.5)
-
-    def forward(self, x: Tensor, modulation: Tensor, positions: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = (modulation + self.table).unbind(dim=1)
-        h = self.attention(normalized(x, scale1, shift1), positions)
-        if self.cross_attention is not None:
-            x, h = gated_norm_modulate(x, h.to(x.dtype), gate1, scale2, shift2)
-            h, gate1 = self.cross_attention(h, tokens, mask), gate2
-        x, h = gated_norm_modulate(x, h.to(x.dtype), gate1, scale3, shift3)
-        return x + gate3[:, None] * self.mlp(h)
 
 
 class DiT(nn.Module):
@@ -146,7 +69,7 @@ class DiT(nn.Module):
         self.pooled = nn.Linear(self.conditioner.config.width, width)
         self.modulation = nn.Linear(width, MODULATIONS * width)
         self.layers = nn.ModuleList(
-            DiTBlock(width, config.heads, config.mlp_ratio, cross=i % config.cross_every == 0)
+            DiTBlock(width, width // config.heads, build_mlp(config, i), i % config.cross_every == 0)
             for i in range(config.depth)
         )
         self.head_table = nn.Parameter(torch.zeros(2, width))
@@ -163,26 +86,42 @@ class DiT(nn.Module):
         """Run the conditioner once for a whole sampling run; `forward` takes the result as its condition
         too."""
         tokens, mask, pooled = self.conditioner(prepared)
-        pooled = rowwise(self.pooled, pooled, self.training)
-        return {"tokens": self.context(tokens), "mask": mask, "pooled": pooled}
+        pooled = rowwise(self.pooled, cast_for(self.pooled, pooled), self.training)
+        return {"tokens": self.context(cast_for(self.context, tokens)), "mask": mask, "pooled": pooled}
 
     def forward(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         """The velocity at x [B,C,L,L,L] and t [B] in [0,1] (t=1 is noise), of the shape of x.
 
         `condition` is what `conditioner.prepare` made from a batch, or what `encode_condition` made of that.
         """
+        h, *context = self.begin(x, t, condition)
+        for layer in self.layers:
+            h = layer(h, *context)
+        return self.finish(h, *context)
+
+    def begin(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """What the first block receives, from the arguments of `forward`.
+
+        Returns:
+            Residual stream [B,N,W]; modulations [B,11,W], nine for every block and two for the head; positions
+            float32 [N,3]; condition tokens [B,T,W] and their mask, bool [B,T].
+        """
+        for mixture in self.mixtures():
+            mixture.balance = None
         if "tokens" not in condition:
             condition = self.encode_condition(condition)
-        tokens, mask = to_autocast(condition["tokens"]), condition["mask"]
-        embedding = rowwise(self.time, time_features(t), self.training) + condition["pooled"]
-        signal = F.silu(embedding)
-        modulation = rearrange(rowwise(self.modulation, signal, self.training), "b (m w) -> b m w", m=MODULATIONS)
-        h = self.embed(self.tokens(x)) + self.position
-        for layer in self.layers:
-            h = layer(h, modulation, self.positions, tokens, mask)
-        ends = rearrange(rowwise(self.head_modulation, signal, self.training), "b (m w) -> b m w", m=2)
-        shift, scale = (ends + self.head_table).unbind(dim=1)
-        return self.grid(self.head(normalized(h, scale, shift)))
+        embedding = rowwise(self.time, cast_for(self.time[0], time_features(t)), self.training) + condition["pooled"]
+        signal = cast_for(self.modulation, F.silu(embedding))
+        shared = rearrange(rowwise(self.modulation, signal, self.training), "b (m w) -> b m w", m=MODULATIONS)
+        ends = rearrange(rowwise(self.head_modulation, signal, self.training), "b (m w) -> b m w", m=HEAD_MODULATIONS)
+        h = self.embed(cast_for(self.embed, self.tokens(x))) + self.position
+        tokens = cast_for(self.embed, condition["tokens"])
+        return h, torch.cat([shared, ends], dim=1), self.positions, tokens, condition["mask"]
+
+    def finish(self, h: Tensor, modulation: Tensor, positions: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The velocity, from what the last block gave and what `begin` gave beside the stream."""
+        shift, scale = (modulation[:, MODULATIONS:] + self.head_table).unbind(dim=1)
+        return self.grid(self.head(cast_for(self.head, normalized(h, scale, shift))))
 
     def tokens(self, x: Tensor) -> Tensor:
         """[B,C,L,L,L] -> [B, (L/p)^3, C*p^3]."""
@@ -200,18 +139,82 @@ class DiT(nn.Module):
         """The repeated blocks, in order."""
         return list(self.layers)
 
+    def flops(self, batch: Mapping[str, Any]) -> int:
+        """Twice the multiply-adds of the matrix products of one forward pass on a batch.
+
+        A conditioner without `token_count` and `flops(rows)` counts as nothing.
+        """
+        words = getattr(self.conditioner, "token_count", 0)
+        rows, tokens = len(batch["latent"]), len(self.positions)
+        by_row = (self.time[0], self.time[2], self.pooled, self.modulation, self.head_modulation)
+        ends = rows * (linear_flops(*by_row) + tokens * linear_flops(self.embed, self.head))
+        encoding = self.conditioner.flops(rows) if hasattr(self.conditioner, "flops") else 0
+        condition = encoding + rows * words * linear_flops(self.context)
+        return ends + condition + sum(block.flops(rows, tokens, words) for block in self.blocks())
+
+    def token_count(self, batch: Mapping[str, Any]) -> int:
+        """How many tokens go through the blocks for a batch."""
+        return len(batch["latent"]) * len(self.positions)
+
+    def example_batch(self, rows: int) -> dict[str, Any]:
+        """A batch of the right shapes, for planning."""
+        side = self.config.latent_resolution
+        latent = torch.zeros(rows, self.config.latent_channels, side, side, side)
+        return {"latent": latent, **self.conditioner.example_batch(rows), "position": torch.arange(rows)}
+
+    def begin_parts(self) -> list[str]:
+        """The children, parameters and buffers that `begin` uses."""
+        modules = ["conditioner", "embed", "time", "context", "pooled", "modulation", "head_modulation"]
+        return [*modules, "position", "positions"]
+
+    def finish_parts(self) -> list[str]:
+        """The children and parameters that `finish` uses."""
+        return ["head_table", "head"]
+
+    def token_axes(self) -> tuple[int | None, ...]:
+        """Of each of `begin`'s results, the axis that counts the stream's tokens."""
+        return (1, None, 0, None, None)
+
+    def attentions(self) -> list[nn.Module]:
+        """The cores of self-attention, in order."""
+        return [module for module in self.modules() if isinstance(module, AttentionCore)]
+
+    def mixtures(self) -> list[MixtureOfExperts]:
+        """The mixtures of experts, in order."""
+        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
+
+    def expert_layers(self) -> list[nn.Module]:
+        """The stacked experts: modules whose parameters have one entry an expert along their first axis."""
+        return [mixture.experts for mixture in self.mixtures()]
+
+    def token_means(self) -> list[nn.Module]:
+        """The modules that average over a sample's tokens, [B,N,C] -> [B,C], inside blocks."""
+        return [mixture.token_mean for mixture in self.mixtures()]
+
+    def balance(self) -> Tensor | None:
+        """How unevenly the last forward pass used the experts, a scalar that is 1 at best; None without experts."""
+        values = [mixture.take_balance() for mixture in self.mixtures()]
+        return torch.stack(values).mean() if values else None
+
     def tensor_parallel_plan(self) -> dict[str, str]:
-        """How each linear layer of a block is split; what is not named is replicated."""
-        columns = ("attention.to_query", "attention.to_key", "attention.to_value", "mlp.up")
-        cross = tuple(f"cross_{name}" for name in columns[:3])
-        rows = ("attention.out", "cross_attention.out", "mlp.down")
-        plan = {f"layers.*.{name}": "colwise" for name in columns + cross}
-        return plan | {f"layers.*.{name}": "rowwise" for name in rows}
+        """How each branch of a block is split: it gathers its tokens, computes some of the heads or hidden channels
+        with its column-split layers, and sums them up in its row-split one. What is not named is replicated."""
+        plan = {}
+        for attention in ("attention", "cross_attention"):
+            plan |= {f"layers.*.{attention}": "gather", f"layers.*.{attention}.out": "rowwise"}
+            plan |= {f"layers.*.{attention}.{name}": "colwise" for name in ("to_query", "to_key", "to_value")}
+        for name, module in self.named_modules():
+            if isinstance(module, MLP) and name.endswith(".mlp"):  # those of experts are replicated
+                plan |= {name: "gather", f"{name}.up": "colwise", f"{name}.down": "rowwise"}
+        return plan
 
 
-def normalized(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Layer norm of [B,N,W] without weights, then scaled by 1 + scale and shifted, [B,W] each."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
+def build_mlp(config: DiTConfig, block: int) -> nn.Module:
+    """The MLP of a block, by its number."""
+    hidden = config.mlp_hidden or 4 * config.width
+    if config.mlp == "moe" and block >= config.depth - config.moe.last:
+        return MixtureOfExperts(config.width, hidden, config.moe)
+    return MLP(config.width, hidden)
 
 
 def time_features(t: Tensor) -> Tensor:
@@ -225,6 +228,8 @@ def check(config: DiTConfig) -> None:
     """Refuse sizes that do not divide each other."""
     if config.width % config.heads:
         raise MaquetteError(f"architecture 'dit': width {config.width} is no multiple of {config.heads} heads")
+    if config.mlp not in ("dense", "moe"):
+        raise MaquetteError(f"architecture 'dit': mlp '{config.mlp}'; use dense or moe")
     if config.latent_resolution % config.patch:
         raise MaquetteError(
             f"architecture 'dit': side {config.latent_resolution} is no multiple of patch {config.patch}"

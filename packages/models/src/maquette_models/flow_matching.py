@@ -14,16 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maquette.engine.randomness import normal, uniform
 from maquette.errors import MaquetteError
 
 
 @dataclass
 class FlowMatchingConfig:
-    """`time` is "logit_normal" (sigmoid of a normal with `mu` and `sigma`) or "uniform"."""
+    """`time` is "logit_normal" (sigmoid of a normal with `mu` and `sigma`) or "uniform".
+
+    `balance_weight` is the share of the experts' balance loss, for models that have experts.
+    """
 
     time: str = "logit_normal"
     mu: float = 0.0
     sigma: float = 1.0
+    balance_weight: float = 0.01
 
     def __post_init__(self) -> None:
         if self.time not in ("logit_normal", "uniform"):
@@ -37,17 +42,46 @@ class FlowMatching:
         self.config = config
 
     def draw_times(self, batch_size: int, device: torch.device | None = None) -> Tensor:
-        """Times in (0,1), float32 [B], from the global generator."""
+        """Times in (0,1), float32 [B], for the samples of the batch under way."""
         if self.config.time == "uniform":
-            return torch.rand(batch_size, device=device)
-        normal = torch.randn(batch_size, device=device)
-        return torch.sigmoid(normal * self.config.sigma + self.config.mu)
+            return uniform("time", (batch_size,), device=device)
+        return torch.sigmoid(normal("time", (batch_size,), device=device) * self.config.sigma + self.config.mu)
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Mean squared error of the velocity on `latent` [B,C,L,L,L] under the batch's condition."""
+    def draw(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Noise of the shape of the batch's `latent` and times [B]; the same each time for the batch under way."""
         x0 = batch["latent"]
-        noise = torch.randn_like(x0)
-        t = self.draw_times(len(x0), x0.device)
-        spread = t.view(-1, *[1] * (x0.ndim - 1))
-        velocity = model((1 - spread) * x0 + spread * noise, t, model.conditioner.prepare(batch))
-        return {"loss": F.mse_loss(velocity.float(), noise - x0)}
+        return normal("noise", x0.shape, device=x0.device), self.draw_times(len(x0), x0.device)
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Mean squared error of the velocity on `latent` [B,C,L,L,L] under the batch's condition.
+
+        Returns:
+            loss; `velocity`, the error alone, and `balance` where the model has experts; `per_sample`, see `loss`.
+        """
+        drawn = self.draw(batch)
+        terms = self.loss(model(*self.inputs(model, batch, drawn)), self.target(batch, drawn))
+        balance = model.balance() if hasattr(model, "balance") else None
+        if balance is None:
+            return terms
+        loss = terms["loss"] + self.config.balance_weight * balance
+        return {**terms, "loss": loss, "velocity": terms["loss"], "balance": balance}
+
+    def inputs(
+        self, model: nn.Module, batch: Mapping[str, Any], drawn: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+        """The model's arguments: x_t, t and the prepared condition. `model` needs its conditioner alone."""
+        noise, t = drawn or self.draw(batch)
+        spread = t.view(-1, *[1] * (noise.ndim - 1))
+        return (1 - spread) * batch["latent"] + spread * noise, t, model.conditioner.prepare(batch)
+
+    def target(self, batch: Mapping[str, Any], drawn: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+        """What `loss` compares the model's output with: the velocity [B,C,L,L,L], and the times [B]."""
+        noise, t = drawn or self.draw(batch)
+        return {"velocity": noise - batch["latent"], "t": t}
+
+    def loss(self, output: Tensor, target: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The mean squared error; beside it that of each sample and its time, detached float32 [B], in
+        `per_sample`."""
+        velocity = output.float()
+        error = (velocity.detach() - target["velocity"]).square().flatten(1).mean(dim=1)
+        return {"loss": F.mse_loss(velocity, target["velocity"]), "per_sample": {"loss": error, "t": target["t"]}}

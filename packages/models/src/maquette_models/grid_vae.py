@@ -3,6 +3,7 @@ grid."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from maquette.errors import MaquetteError
 COLOR_FACTOR = 2  # the colour grid has half the resolution of the distance grid
 DOWN = 2  # from the fine grid, of resolution/patch cells a side, to the latent grid
 GROUPS = 8
+FINE = ("shape_encoder.embed", "shape_encoder.blocks", "shape_decoder.blocks", "shape_decoder.head")  # on the fine grid
 
 
 @dataclass
@@ -160,12 +162,17 @@ class GridVAE(nn.Module):
         self.color_decoder = ColorDecoder(config)
         self.to(memory_format=torch.channels_last_3d)
 
-    def forward(self, tsdf: Tensor, color: Tensor) -> GridVAEOutput:
-        """Reconstruct tsdf [B,1,R,R,R] and color [B,3,R/2,R/2,R/2] through a latent that is sampled in
-        training."""
+    def forward(self, tsdf: Tensor, color: Tensor, noise: Tensor | None = None) -> GridVAEOutput:
+        """Reconstruct tsdf [B,1,R,R,R] and color [B,3,R/2,R/2,R/2] through a latent: its mean, or a sample of it
+        where there is standard normal noise of `latent_shape`."""
         mean, logvar = self.moments(tsdf, color)
-        latent = mean + torch.randn_like(mean) * torch.exp(0.5 * logvar) if self.training else mean
+        latent = mean if noise is None else mean + noise * torch.exp(0.5 * logvar)
         return GridVAEOutput(*self.decode(latent), mean, logvar)
+
+    def latent_shape(self, tsdf: Tensor) -> tuple[int, ...]:
+        """(B, C, L, L, L) for distance grids [B,1,R,R,R]."""
+        side = tsdf.shape[-1] // (DOWN * self.config.patch)
+        return (len(tsdf), self.config.shape_channels + self.config.color_channels, side, side, side)
 
     def moments(self, tsdf: Tensor, color: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the latent, float32 [B,C,L,L,L] each."""
@@ -181,6 +188,16 @@ class GridVAE(nn.Module):
     def decode(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Distance [B,1,R,R,R] and colour [B,3,R/2,R/2,R/2] of a latent."""
         return self.shape_decoder(latent[:, : self.config.shape_channels]), self.color_decoder(latent)
+
+    def flops(self, batch: Mapping[str, Tensor]) -> int:
+        """Twice the multiply-adds of the convolutions of one forward pass on a batch's `tsdf` [B,1,R,R,R]."""
+        fine = (batch["tsdf"].shape[-1] // self.config.patch) ** 3
+        convolutions = [(name, m) for name, m in self.named_modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
+        a_sample = sum(
+            2 * conv.weight.numel() * (fine if name.startswith(FINE) else fine // DOWN**3)
+            for name, conv in convolutions
+        )
+        return len(batch["tsdf"]) * a_sample
 
     def blocks(self) -> list[nn.Module]:
         """The repeated blocks, in order."""

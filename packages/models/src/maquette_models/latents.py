@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,8 +31,8 @@ class LatentsConfig:
 
 
 class Latents(pl.LightningDataModule):
-    """Batches of `latent` [B,C,L,L,L] (zero mean and unit variance by channel), `class_id`, `caption` and
-    `id`.
+    """Batches of `latent` [B,C,L,L,L] (zero mean and unit variance by channel), `class_id`, `caption`, `id` and
+    `position` int64 [B], the place in the endless sequence, or among the held-out samples.
 
     An epoch's order is a function of (seed, epoch) alone; the state is the number of samples consumed by all
     ranks. `batch_size` counts the samples of all ranks together.
@@ -93,14 +93,15 @@ class Latents(pl.LightningDataModule):
             positions = range(self.consumed + self.rank * own, self.consumed + (self.rank + 1) * own)
             rows = [self.row(position) for position in positions]
             self.consumed += self.config.batch_size
-            yield self._batch(train, rows)
+            yield self._batch(train, rows, positions)
 
     def val_dataloader(self) -> list[dict[str, Any]]:
         """This rank's share of the held-out latents, once, in order."""
         held_out = self.splits["val"]
         rows = list(range(self.rank, len(held_out), self.world))
         size = self.config.batch_size
-        return [self._batch(held_out, rows[i : i + size]) for i in range(0, len(rows), size)]
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        return [self._batch(held_out, part, part) for part in parts]
 
     def row(self, position: int) -> int:
         """The training row at a position of the endless sequence."""
@@ -126,13 +127,14 @@ class Latents(pl.LightningDataModule):
             "latent_std": self.std.tolist(),
         }
 
-    def _batch(self, split: EncodedSplit, rows: list[int]) -> dict[str, Any]:
+    def _batch(self, split: EncodedSplit, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
         mean, std = (value.view(1, -1, 1, 1, 1) for value in (self.mean, self.std))
         return {
             "latent": (split.latent[rows] - mean) / std,
             "class_id": split.class_id[rows],
             "caption": [split.caption[row] for row in rows],
             "id": [split.id[row] for row in rows],
+            "position": torch.tensor(positions, dtype=torch.int64),
         }
 
     def _epoch_order(self, epoch: int) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maquette.engine.randomness import normal
+
 BAND = 0.999  # distances below this share of the truncation are near the surface
 
 
@@ -31,8 +33,23 @@ class VAEObjective:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """loss, tsdf, color and kl, scalars each, on `tsdf` [B,1,R,R,R] and `color` [B,3,R/2,R/2,R/2]."""
+        return self.loss(model(*self.inputs(model, batch)), self.target(batch))
+
+    def inputs(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """The model's arguments; in training also the noise its latent is sampled with, if it has a
+        `latent_shape`."""
         tsdf, color = batch["tsdf"], batch["color"]
-        output = model(tsdf, color)
+        if not model.training or not hasattr(model, "latent_shape"):
+            return tsdf, color
+        return tsdf, color, normal("latent", model.latent_shape(tsdf), device=tsdf.device)
+
+    def target(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What `loss` compares the model's output with."""
+        return {"tsdf": batch["tsdf"], "color": batch["color"]}
+
+    def loss(self, output: Any, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The terms, from an output with tsdf, color, mean and logvar."""
+        tsdf, color = target["tsdf"], target["color"]
         near = (tsdf.abs() < BAND).to(tsdf.dtype)
         shape_loss = weighted_l1(output.tsdf, tsdf, 1 + self.config.surface_weight * near)
         factor = tsdf.shape[-1] // color.shape[-1]
