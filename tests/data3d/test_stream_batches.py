@@ -39,7 +39,7 @@ def test_batches_are_what_the_contract_says(folder):
         "normals": ((4, 64, 3), real), "surface_color": ((4, 64, 3), real), "near": ((4, 32, 3), real),
         "near_sdf": ((4, 32), real), "class_id": ((4,), torch.int64), "voxels": ((4, longest, 3), torch.int16),
         "voxels_mask": ((4, longest), torch.bool), "dual_points": ((4, longest, 3), real),
-        "dual_points_mask": ((4, longest), torch.bool)}  # fmt: skip
+        "dual_points_mask": ((4, longest), torch.bool), "position": ((4,), torch.int64)}  # fmt: skip
     for row, name in enumerate(batch["id"]):
         exact = sample(number(name))
         assert batch["caption"][row] == f"shape {number(name)}" and batch["class_id"][row] == number(name) % 2
@@ -153,3 +153,21 @@ def test_batches_that_are_kept_are_not_written_over(folder):
     gc.collect()
     batches(stream, 4)
     assert torch.equal(part, whole) and all(torch.equal(*pair) for pair in zip(kept, copies, strict=True))
+
+
+def test_positions_name_samples_of_the_endless_sequence(folder):
+    """The same samples at the same positions at any number of processes; held-out samples by their number."""
+
+    def by_position(rank, world):
+        data = opened(folder, rank=rank, world=world, seed=3)
+        return {
+            place: name
+            for batch in batches(data, 5)
+            for place, name in zip(batch["position"].tolist(), batch["id"], strict=True)
+        }
+
+    whole = by_position(0, 1)
+    assert sorted(whole) == list(range(20))
+    assert by_position(0, 2) | by_position(1, 2) == whole
+    held_out = [place for batch in opened(folder).val_dataloader() for place in batch["position"].tolist()]
+    assert held_out == list(range(len(held_out))) and held_out

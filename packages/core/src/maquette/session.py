@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from dataclasses import fields
 from typing import Any, cast
@@ -175,10 +176,10 @@ class Session:
         else:
             with stop_on_signals() as request, self._saver() as saver:
                 self._train(request, saver)
-            if request.requested and self.engine.step < self.settings.train.steps:
-                assert request.signal is not None
+            if self.engine.step < self.settings.train.steps:  # perhaps another rank was the one that was asked
                 where = f"stopped at step {self.engine.step} of {self.settings.train.steps}"
-                raise Interrupted(f"{where}; continue with resume={self.run.path}", request.signal)
+                number = request.signal or signal.SIGTERM
+                raise Interrupted(f"{where}; continue with resume={self.run.path}", number)
         if self.parallelism.main:
             last = {name: points[-1][1] for name, points in self.run.metrics().items() if points}
             write_json(self.run.result_file, {"step": self.engine.step, "metrics": last})

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from maquette.errors import MaquetteError
+
+
+ECHO = 1.0
+"""Seconds within which a second signal is the same one: a launcher and a scheduler may both pass it on."""
 
 
 class Interrupted(MaquetteError):
@@ -24,6 +30,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at = 0.0
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     @property
@@ -44,8 +51,11 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-        self.restore()
+        if self.signal is None:
+            self.signal, self._at = number, time.monotonic()
+        elif time.monotonic() - self._at > ECHO:
+            self.restore()
+            os.kill(os.getpid(), number)
 
 
 @contextmanager

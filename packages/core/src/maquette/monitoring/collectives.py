@@ -25,7 +25,6 @@ def record_flights(folder: Path) -> None:
     """
     for name, value in (
         ("TORCH_FR_BUFFER_SIZE", RECORDED),
-        ("TORCH_NCCL_TRACE_BUFFER_SIZE", RECORDED),  # its name before torch 2.9
         ("TORCH_NCCL_DUMP_ON_TIMEOUT", "1"),
         ("TORCH_FR_DUMP_TEMP_FILE", str(folder / "flights" / "rank_")),
         ("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", str(folder / "flights" / "rank_")),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from omegaconf import MISSING
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette_data3d.stream.bucketing import fitted_edges
 from maquette_data3d.stream.fields import POINT_GROUPS
 from maquette_data3d.stream.order import SHUFFLES
 from maquette_data3d.stream.plan import Buckets
@@ -54,6 +56,8 @@ class ShardsConfig:
     """Of shuffle=window: samples that one is moved by at most; 0 is 20 shards' worth."""
     buckets: list[int] = field(default_factory=list)
     """Rising numbers of tokens: a batch then holds samples of one bucket, and batch_size is not used."""
+    bucket_waste: float = 0.0
+    """In the stead of `buckets`: edges are chosen from the index, as few as keep padding under this share, e.g. .05."""
     tokens_per_batch: int = 32768
     divisible_by: int = 8
     """Batch sizes of buckets are multiples of it, so that processes share evenly."""
@@ -85,6 +89,12 @@ class ShardsConfig:
             return self.batch_size
         return Buckets.even(self.buckets, self.tokens_per_batch, self.divisible_by)
 
+    def fitted(self, tokens: np.ndarray) -> ShardsConfig:
+        """These settings, with `buckets` chosen for samples of these sizes where `bucket_waste` asks for it."""
+        if not self.bucket_waste:
+            return self
+        return replace(self, buckets=fitted_edges(tokens, self.bucket_waste))
+
     def check(self) -> None:
         """Refuses what can be seen to be wrong without opening a folder.
 
@@ -97,6 +107,8 @@ class ShardsConfig:
             raise MaquetteError(f"{NAME}: batch_size, points and windows must be at least 1")
         if self.prefetch < 0 or self.window < 0 or not 0 <= self.damage_budget <= 1:
             raise MaquetteError(f"{NAME}: prefetch and window must not be negative, damage_budget be 0 to 1")
+        if not 0 <= self.bucket_waste < 1 or (self.buckets and self.bucket_waste):
+            raise MaquetteError(f"{NAME}: bucket_waste must be a share below 1, and takes the place of 'buckets'")
         choices = (
             ("shuffle", self.order(), SHUFFLES),
             ("ragged", self.ragged, ("padded", "packed")),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 
 from maquette import plugins
@@ -26,8 +27,9 @@ class Shards(pl.LightningDataModule):
     """Batches of folders of shards, read by memory mapping, in an order that (seed, epoch) alone decides.
 
     A batch holds the fields asked for as tensors [B, ...] (float32 unless `dtype` says stored; 8-bit colours in [0, 1]
-    then; whole numbers as stored), `class_id` int64 [B], `caption` and `id`, and `substitute` bool [B] where a sample
-    could not be read and another stands in for it.
+    then; whole numbers as stored), `class_id` int64 [B], `caption` and `id`, `position` int64 [B], the place in the
+    endless sequence or among the held-out samples, and `substitute` bool [B] where a sample could not be read and
+    another stands in for it.
 
     All processes follow one plan and load their own rows of it, so batches are the same whoever shares them. The state
     is that of the last batch that was handed out: it continues with the next sample at any number of processes and
@@ -51,12 +53,14 @@ class Shards(pl.LightningDataModule):
             MaquetteError: a folder cannot be read or has no training samples, a batch cannot be shared, or too many
                 shards are damaged.
         """
+        if self.loader is None:
+            self.sources = Sources(self.config)
+            self.config = self.config.fitted(np.concatenate([feed.tokens for feed in self.sources.feeds]))
         sizes = self.config.sizes()
         for size in sizes.sizes if isinstance(sizes, Buckets) else (sizes,):
             if size % self.world:
                 raise MaquetteError(f"{NAME}: batch_size {size} is no multiple of {self.world} processes")
         if self.loader is None:
-            self.sources = Sources(self.config)
             layouts = self.sources.layouts(self.config)
             windows = self.sources.windows(self.config, layouts)
             self._facts = self.sources.facts()
@@ -89,7 +93,8 @@ class Shards(pl.LightningDataModule):
         """This process's share of the held-out samples, once, in order, as they are."""
         loader, _ = self._opened()
         size = max(self.config.batch_size // self.world, 1)
-        return HeldOut(loader, loader.held_out()[self.rank :: self.world], size)
+        samples = loader.held_out()
+        return HeldOut(loader, samples, range(self.rank, len(samples), self.world), size)
 
     def state_dict(self) -> dict[str, Any]:
         """The exact position, after the last batch that was handed out; plain data."""
@@ -124,12 +129,14 @@ class Shards(pl.LightningDataModule):
 class HeldOut:
     """The validation batches of one process, read anew each time they are gone through."""
 
-    def __init__(self, loader: Loader, own: Sequence[tuple[int, int]], size: int) -> None:
-        self.loader, self.own, self.size = loader, own, size
+    def __init__(self, loader: Loader, samples: Sequence[tuple[int, int]], own: range, size: int) -> None:
+        self.loader, self.samples, self.own, self.size = loader, samples, own, size
 
     def __len__(self) -> int:
         return (len(self.own) + self.size - 1) // self.size
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for start in range(0, len(self.own), self.size):
-            yield self.loader.as_stored(self.own[start : start + self.size])
+            numbers = self.own[start : start + self.size]
+            batch = self.loader.as_stored([self.samples[number] for number in numbers])
+            yield {**batch, "position": torch.tensor(list(numbers))}

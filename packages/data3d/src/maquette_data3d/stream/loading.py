@@ -53,6 +53,7 @@ class Loader:
             batch["caption"] = [self._wording(*key, draw) for key, draw in zip(samples, wordings, strict=True)]
         if any(replaced):
             batch["substitute"] = torch.tensor(replaced)
+        batch["position"] = torch.arange(share.first, share.first + len(samples))
         return batch
 
     def as_stored(self, samples: Sequence[tuple[int, int]]) -> dict[str, Any]:

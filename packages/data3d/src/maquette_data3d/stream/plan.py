@@ -38,18 +38,22 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch of all processes together: `source`, `position`, `place` int64 [n], `place` in the source's split."""
+    """One batch of all processes together: `source`, `position`, `place` int64 [n], `place` in the source's split.
+
+    `first` is the place of its first sample in the endless sequence of all sources together.
+    """
 
     source: np.ndarray
     position: np.ndarray
     place: np.ndarray
     stage: Stage
+    first: int = 0
 
     def share(self, rank: int, world: int) -> Batch:
         """The rows of one process."""
         own = len(self.source) // world
         rows = slice(rank * own, (rank + 1) * own)
-        return Batch(self.source[rows], self.position[rows], self.place[rows], self.stage)
+        return Batch(self.source[rows], self.position[rows], self.place[rows], self.stage, self.first + rank * own)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Plan:
         else:
             at = self._draw(at, max(self.sizes - len(at.pending), 0), stage)
             chosen, left = at.pending[: self.sizes], at.pending[self.sizes :]
-        batch = Batch(chosen[:, 0], chosen[:, 1], chosen[:, 2], stage)
+        batch = Batch(chosen[:, 0], chosen[:, 1], chosen[:, 2], stage, at.consumed)
         return batch, replace(at, consumed=at.consumed + len(chosen), pending=left)
 
     def _full_bucket(self, buckets: Buckets, at: Position, stage: Stage) -> tuple[np.ndarray, Position]:
