@@ -37,6 +37,15 @@ def build_tiny(config: TinyConfig) -> nn.Module:
     return TinyTransformer(config.width, config.depth, config.heads, tokens=TOKENS)
 
 
+def build_objective(config: Any) -> TinyObjective:
+    """The objective that strategies are tested with."""
+    return TinyObjective()
+
+
+def build_data(config: Any) -> None:
+    """Nothing: plans are made without data."""
+
+
 @dataclass
 class TinyObjectiveConfig:
     """Nothing to set."""
@@ -56,11 +65,11 @@ class Plugin:
 
     @hookimpl
     def register_objectives(self, register: Any) -> None:
-        register("planned_tiny", TinyObjectiveConfig, lambda config: TinyObjective())
+        register("planned_tiny", TinyObjectiveConfig, build_objective)
 
     @hookimpl
     def register_datasets(self, register: Any) -> None:
-        register("planned_tiny", TinyDataConfig, lambda config: None)
+        register("planned_tiny", TinyDataConfig, build_data)
 
 
 def run_config(**overrides: Any) -> Any:

@@ -259,7 +259,10 @@ def test_placements_that_cannot_be_are_refused(place):
 FAKE_SLURM = {
     "scontrol": 'case $1 in show) echo node7; echo node8;; requeue) echo "$2" > requeued;; esac',
     "scancel": 'echo "$@" > cancelled; kill -TERM "$(cat launcher)"',
-    "srun": "echo \"$@\" > launched; trap 'exit 143' TERM; echo $$ > launcher.new; mv launcher.new launcher; for _ in $(seq 600); do sleep .05; done",
+    "srun": (
+        "echo \"$@\" > launched; trap 'exit 143' TERM; echo $$ > launcher.new; mv launcher.new launcher; "
+        "for _ in $(seq 600); do sleep .05; done"
+    ),
 }
 
 

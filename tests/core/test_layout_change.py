@@ -11,7 +11,7 @@ from maquette import checkpoint
 from maquette.config import load_run_config, read_words
 from maquette.errors import MaquetteError
 from maquette.runner import resume_config, train
-from maquette.runs import load_run
+from maquette.runs import RunFolder, load_run
 from maquette.testing import run_ranks
 
 PLUGIN = Path(__file__).with_name("tiny_plugin.py")
@@ -32,8 +32,6 @@ def go_on(folder, *more):
 
 
 def losses(folder):
-    from maquette.runs import RunFolder
-
     return [loss for _, loss in RunFolder(Path(folder)).metrics()["train/loss"]]
 
 
@@ -105,3 +103,14 @@ def test_auto_goes_on_where_there_is_a_checkpoint_and_starts_where_there_is_none
     assert len(losses(folder)) == 4
     assert begin(tmp_path / "run", "train.steps=6", "resume=auto") == folder
     assert len(losses(folder)) == 6
+
+
+def test_the_best_checkpoint_is_kept_by_its_own_validation_loss(tmp_path):
+    more = ("train.steps=24", "train.keep_checkpoints=1", "train.keep_best=1", "optimizer.learning_rate=0.5")
+    folder = Path(begin(tmp_path / "run", *more))
+    losses_by_step = dict(RunFolder(folder).metrics()["validation/loss"])
+    best = min(losses_by_step, key=losses_by_step.__getitem__)
+    kept = {checkpoint.open_checkpoint(path).step for path in checkpoint.paths(folder / "checkpoints")}
+    assert kept == {best, 24}
+    found = checkpoint.open_checkpoint(folder / "checkpoints" / f"step_{best:08d}")
+    assert found.state["score"] == pytest.approx(losses_by_step[best])

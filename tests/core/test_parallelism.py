@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from maquette import plugins
 from maquette.config import ParallelConfig, TrainConfig
@@ -107,6 +109,40 @@ def test_a_strategy_trains_like_one_process(name, sizes, world, one):
                 torch.testing.assert_close(
                     gradient, theirs[key], rtol=1e-5, atol=2e-6, msg=lambda m, k=key: f"{k}: {m}"
                 )
+
+
+class CountReductions(TorchDispatchMode):
+    """Counts the collectives that reduce gradients; scalars (norms, flags) do not count."""
+
+    count = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+        name = str(op)
+        if ("allreduce" in name or "reduce_scatter" in name) and max(tensor.numel() for tensor in tensors) > 1:
+            self.count += 1
+        return op(*args, **(kwargs or {}))
+
+
+def reductions(strategy: str, accumulate: int) -> int:
+    """How many collectives reduce gradients in one optimizer step."""
+    engine = engine_for({"name": strategy}, {}, 2, accumulate=accumulate, clip="none")
+    with CountReductions() as counted:
+        for micro in range(accumulate):
+            engine.run(tiny_batch(ROWS, first=micro * ROWS))
+    return counted.count
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "zero1", "fsdp"])
+def test_accumulating_costs_no_extra_collectives(strategy):
+    once, four = (run_ranks(reductions, 2, strategy, accumulate)[0] for accumulate in (1, 4))
+    assert four == once
+    assert once == (1 if strategy == "ddp" else 5), "one bucket, or one group for each block and the rest"
+
+
+def test_zero2_reduces_every_micro_batch():
+    once, four = (run_ranks(reductions, 2, "zero2", accumulate)[0] for accumulate in (1, 4))
+    assert four == 4 * once
 
 
 @pytest.mark.parametrize(

@@ -143,4 +143,4 @@ def test_listing_plugins_is_quick_because_it_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "core" in done.stdout and "strategies: single" in done.stdout
+    assert "core" in done.stdout and "strategies: ddp" in done.stdout

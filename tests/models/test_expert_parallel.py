@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from maquette import plugins
 from maquette.engine.randomness import drawing
 from maquette.parallel.data_parallel import DataParallel
-from maquette.parallel.expert import ExpertParallel, share_token_means
+from maquette.parallel.expert import ExpertParallel
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.parallel.sharded import ShardedConfig, Zero3
@@ -76,7 +76,6 @@ def one_step(layout: Layout, starved: bool) -> tuple[dict[str, torch.Tensor], di
     ExpertParallel().apply(own, mesh, precision)
     if layout.context > 1:
         plugins.build("strategies", {"name": "all_gather"}).apply(own, mesh, precision)
-        share_token_means(own, mesh)
     assert layout.expert == 1 or all(
         p.to_local().shape[0] == 4 // layout.expert for e in own.expert_layers() for p in e.parameters()
     )

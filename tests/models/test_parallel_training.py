@@ -24,7 +24,8 @@ ROWS, MICRO_BATCHES = 8, 4
 def build(mlp: str) -> DiT:
     torch.manual_seed(0)
     sizes = {"latent_channels": 3, "latent_resolution": 4, "width": 32, "depth": 4, "heads": 4, "mlp_hidden": 32}
-    model = DiT(DiTConfig(**sizes, mlp=mlp, moe=MixtureConfig(experts=4, last=2), conditioner={**CONDITIONER, "depth": 1}))
+    mixture, conditioner = MixtureConfig(experts=4, last=2), {**CONDITIONER, "depth": 1}
+    model = DiT(DiTConfig(**sizes, mlp=mlp, moe=mixture, conditioner=conditioner))
     with torch.no_grad():
         for parameter in model.parameters():  # the head starts at zero: nothing would flow
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -133,7 +133,7 @@ class TrainConfig:
     """Write checkpoints while training goes on."""
     keep_checkpoints: int = 2
     keep_best: int = 0
-    """Beside the newest, so many with the lowest validation loss."""
+    """Beside the newest, so many with the lowest validation loss, of the checkpoints of steps that were validated."""
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
 

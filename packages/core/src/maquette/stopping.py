@@ -12,7 +12,6 @@ from types import FrameType
 
 from maquette.errors import MaquetteError
 
-
 ECHO = 1.0
 """Seconds within which a second signal is the same one: a launcher and a scheduler may both pass it on."""
 

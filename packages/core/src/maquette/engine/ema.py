@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from maquette.engine.shards import local
+from maquette.parallel.shards import local
 
 
 class WeightAverages:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 
-from maquette.engine.shards import by_sharding, local
+from maquette.parallel.shards import by_sharding, local
 
 if TYPE_CHECKING:
     from maquette.parallel.mesh import Mesh

@@ -84,8 +84,11 @@ class ShowProgress(pl.Callback):
 class SaveCheckpoints(pl.Callback):
     """Saves every so many steps, at the end, and when asked to stop; then stops.
 
+    Where a step is validated too, its checkpoint waits for the loss, which is its score.
+
     Args:
-        save: writes a checkpoint; told the last validation's loss, and whether to wait until it is on the disk.
+        save: writes a checkpoint; told the validation loss of this very step, where there is one, and whether to wait
+            until it is on the disk.
         every: how many steps.
         request: whether a signal has come.
         after_step: called after each optimizer step, e.g. to tell of saves that failed.
@@ -99,6 +102,7 @@ class SaveCheckpoints(pl.Callback):
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.save, self.every, self.request, self.after_step = save, every, request, after_step
+        self._waiting = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The Trainer has set its own signal handlers by now; take the signals back."""
@@ -107,17 +111,32 @@ class SaveCheckpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Only between optimizer steps, where the state is whole."""
-        module = cast(EngineModule, pl_module)
-        engine = module.engine
+        engine = cast(EngineModule, pl_module).engine
         if engine.micro_step % engine.train.accumulate:
             return
         stop = engine.mesh.any(self.request.requested)
-        last = stop or engine.step == engine.train.steps
+        last = engine.step == engine.train.steps
         # Within a row of bad steps the next checkpoint might be the one to go back to: it must lie before them.
-        if last or (engine.step % self.every == 0 and not engine.guard.row):
-            self.save(module.validation_loss, last)
+        due = last or (engine.step % self.every == 0 and not engine.guard.row)
+        validates = engine.step % (engine.train.validate_every or engine.train.steps) == 0
+        if stop or (due and not validates):
+            self.save(None, stop or last)
+        self._waiting = due and validates and not stop
         self.after_step()
         if stop:
             trainer.should_stop = True
             # Validating now would only keep the user waiting.
             trainer.limit_val_batches = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what has waited for its score."""
+        module = cast(EngineModule, pl_module)
+        if self._waiting:
+            self._waiting = False
+            self.save(module.validation_loss, module.engine.step == module.engine.train.steps)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A dataset that holds nothing out is never validated."""
+        if self._waiting:
+            self._waiting = False
+            self.save(None, True)

@@ -5,7 +5,7 @@ Lepikhin et al., "GShard", 2021; without capacities, so that no token is dropped
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,6 @@ from torch.distributed.tensor import DTensor, Shard
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.parallel.strategy import Strategy
-from maquette.parallel.tokens import Peers, gather
 from maquette.precision import Precision
 
 
@@ -105,20 +104,3 @@ def exchange(rows: Tensor, here: Sequence[int], away: Sequence[int], group: dist
     """Send ``away[i]`` rows to rank i and receive ``here[i]`` from it; gradients go the other way."""
     out = all_to_all_single_autograd(rows.contiguous(), list(here), list(away), group)
     return out.wait() if isinstance(out, AsyncCollectiveTensor) else out
-
-
-def share_token_means(model: nn.Module, mesh: Mesh) -> None:
-    """Where the tokens of a sample lie on several processes, make a model's ``token_means()`` those of all tokens.
-
-    Each of them averages [B, N, C] over N; routers need it, whose balance is that of a whole sample.
-    """
-    if mesh.size("context", "tensor") == 1 or not hasattr(model, "token_means"):
-        return
-    peers = Peers.along(mesh, "context", "tensor")
-    for module in model.token_means():  # type: ignore[operator]
-        module.forward = partial(_mean_of_shards, module.forward, peers)
-
-
-def _mean_of_shards(mean: Callable[[Tensor], Tensor], peers: Peers, tokens: Tensor) -> Tensor:
-    """The mean of the means [B, C]: shards are equally long."""
-    return gather(mean(tokens)[:, None], 1, peers).mean(dim=1)

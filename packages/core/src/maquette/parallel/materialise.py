@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.tensor import DTensor, Shard
-from torch.distributed.tensor.placement_types import _StridedShard
+from torch.distributed.tensor import DTensor
 
 from maquette.errors import MaquetteError
 from maquette.parallel.mesh import Mesh
+from maquette.parallel.shards import place
 
 
 def materialise(parts: Sequence[nn.Module], source: nn.Module | None, mesh: Mesh) -> None:
@@ -50,24 +50,9 @@ def materialise(parts: Sequence[nn.Module], source: nn.Module | None, mesh: Mesh
 def assign(target: Tensor, full: Tensor) -> None:
     """Copy a whole tensor, or this process's shard of it, into ``target``."""
     if isinstance(target, DTensor):
-        target.to_local().copy_(local_shard(full, target))
+        target.to_local().copy_(full[place(target)])
     else:
         target.copy_(full)
-
-
-def local_shard(full: Tensor, like: DTensor) -> Tensor:
-    """This process's part of a whole tensor, cut as ``like`` is; no communication.
-
-    Inner mesh dimensions (tensor, expert) cut first: FSDP2 shards what they have left.
-    """
-    placements = list(enumerate(like.placements))
-    for dimension, placement in reversed(placements):
-        if isinstance(placement, Shard | _StridedShard):
-            parts = like.device_mesh.size(dimension)
-            index = like.device_mesh.get_local_rank(dimension)
-            chunks = full.chunk(parts, placement.dim)
-            full = chunks[index] if index < len(chunks) else full.narrow(placement.dim, 0, 0)
-    return full
 
 
 def assign_all(parts: Sequence[nn.Module], weights: Mapping[str, Tensor]) -> None:

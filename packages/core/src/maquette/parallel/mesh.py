@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from datetime import timedelta
 from typing import Any, cast
@@ -168,12 +167,6 @@ class Mesh:
         values: list[Any] = [None] * self.world
         distributed.all_gather_object(values, value)
         return values
-
-    def make_all_groups(self) -> None:
-        """Make every group of up to three axes at once, where a later call might not come by everywhere."""
-        for count in (1, 2, 3):
-            for axes in itertools.combinations(AXES, count):
-                self.group(*axes)
 
     def stop(self) -> None:
         """Leave the other processes."""

@@ -8,7 +8,7 @@ so that sharding and checkpoints know how they are split; activations stay plain
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -102,15 +102,20 @@ def planned(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
             yield name, module, style
 
 
-def head_count(model: nn.Module) -> int | None:
-    """The heads of attention: the fewest among the blocks' modules that know their ``head_dim``, or None."""
+def head_count(model: nn.Module, among: Container[nn.Module] | None = None) -> int | None:
+    """The heads of attention: the fewest among the blocks' modules that know their ``head_dim``, or None.
+
+    Args:
+        model: with ``blocks()``.
+        among: the linear layers that count; all where None.
+    """
     counts = [
         layer.out_features // module.head_dim
         for block in model.blocks()  # type: ignore[operator]
         for module in block.modules()
         if isinstance(getattr(module, "head_dim", None), int)
         for layer in module.children()
-        if isinstance(layer, nn.Linear)
+        if isinstance(layer, nn.Linear) and (among is None or layer in among)
     ]
     return min(counts, default=None)
 
@@ -135,7 +140,7 @@ def _bad_plan(model: nn.Module) -> str | None:
 
 def _indivisible(model: nn.Module, tensor: int, precision: Precision) -> str | None:
     units: dict[str, int] = {}  # how many indivisible units there are of each thing that is split
-    if heads := head_count(model):
+    if heads := head_count(model, {module for _, module, style in planned(model) if style != "gather"}):
         units["heads"] = heads
     for name, module, style in planned(model):
         if isinstance(module, nn.Linear) and style != "gather":

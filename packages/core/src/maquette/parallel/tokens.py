@@ -159,11 +159,9 @@ def split_tokens(model: nn.Module, mesh: Mesh) -> None:
     block, tensor parallelism gathers the tokens that it has split. Means over a sample's tokens (``token_means``)
     become those of all processes' tokens. Does nothing the second time.
     """
-    from maquette.parallel.expert import share_token_means  # which is built on this module
-
     if "_splits_tokens" in model.__dict__:
         return
-    share_token_means(model, mesh)
+    _share_token_means(model, mesh)
     stream, others = Peers.along(mesh, *AXES), Peers.along(mesh, "context")
     cuts = _Cuts(token_axes(model), stream, others)
     model.__dict__["_splits_tokens"] = True
@@ -171,6 +169,23 @@ def split_tokens(model: nn.Module, mesh: Mesh) -> None:
         model.__dict__["begin"] = functools.partial(_begin_and_split, begin, cuts)
     if callable(finish := getattr(model, "finish", None)):
         model.__dict__["finish"] = functools.partial(_join_and_finish, finish, cuts)
+
+
+def _share_token_means(model: nn.Module, mesh: Mesh) -> None:
+    """Where the tokens of a sample lie on several processes, make a model's ``token_means()`` those of all tokens.
+
+    Each of them averages [B, N, C] over N; routers need it, whose balance is that of a whole sample.
+    """
+    if mesh.size("context", "tensor") == 1 or not hasattr(model, "token_means"):
+        return
+    peers = Peers.along(mesh, "context", "tensor")
+    for module in model.token_means():  # type: ignore[operator]
+        module.forward = functools.partial(_mean_of_shards, module.forward, peers)
+
+
+def _mean_of_shards(mean: Callable[[Tensor], Tensor], peers: Peers, tokens: Tensor) -> Tensor:
+    """The mean of the means [B, C]: shards are equally long."""
+    return gather(mean(tokens)[:, None], 1, peers).mean(dim=1)
 
 
 def missing(model: nn.Module, methods: tuple[str, ...]) -> str:

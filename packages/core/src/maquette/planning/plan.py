@@ -61,6 +61,24 @@ class Plan:
         return self.memory.peak <= ROOM * self.accelerator.memory
 
 
+def _parallelism_and_model(
+    node: DictConfig, settings: RunConfig, source: Source, world: int
+) -> tuple[Parallelism, nn.Module]:
+    """On processes that are not there, and without memory; refused as a run would refuse them."""
+    strategy = plugins.build("strategies", resolve_block(node, "strategy"))
+    claimed = math.prod(max(1, getattr(settings.parallel, axis)) for axis in AXES)
+    precision = Precision.of(settings.train)
+    parallelism = Parallelism(settings.parallel, strategy, precision, backend="fake", world=world or claimed)
+    try:
+        set_facts(source.facts())
+        with torch.device("meta"):
+            model = source.model()
+        parallelism.check(model)
+    finally:
+        parallelism.mesh.stop()
+    return parallelism, model
+
+
 def make_plan(node: DictConfig, world: int, device: Accelerator, batch: Mapping[str, Any] | None = None) -> Plan:
     """Plan a run without starting it.
 
@@ -74,19 +92,9 @@ def make_plan(node: DictConfig, world: int, device: Accelerator, batch: Mapping[
         MaquetteError: an impossible layout, a batch that cannot be shared, no way to know a batch's shapes.
     """
     plugins.load_files(node.plugins)
-    settings = _settings(node)
+    settings, source = _settings(node), Source(node)
     precision = Precision.of(settings.train)
-    strategy = plugins.build("strategies", resolve_block(node, "strategy"))
-    claimed = math.prod(max(1, getattr(settings.parallel, axis)) for axis in AXES)
-    parallelism = Parallelism(settings.parallel, strategy, precision, backend="fake", world=world or claimed)
-    try:
-        source = Source(node)
-        set_facts(source.facts())
-        with torch.device("meta"):
-            model = source.model()
-        parallelism.check(model)
-    finally:
-        parallelism.mesh.stop()
+    parallelism, model = _parallelism_and_model(node, settings, source, world)
     layout = parallelism.layout
     rows = _rows(source.batch_size(), layout)
     microbatches = _microbatches(settings, layout, rows)

@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 from maquette.engine.optimizers.groups import check_names, parameter_groups
 from maquette.engine.optimizers.settings import OptimizerConfig, check_betas
 from maquette.engine.optimizers.stochastic_rounding import add_rounded
-from maquette.engine.shards import local
+from maquette.parallel.shards import local
 
 
 @dataclass

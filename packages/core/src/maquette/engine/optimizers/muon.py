@@ -15,7 +15,7 @@ from maquette.engine.optimizers.adamw import ShardedAdamW
 from maquette.engine.optimizers.groups import check_names, parameter_groups
 from maquette.engine.optimizers.newton_schulz import orthogonalize_all
 from maquette.engine.optimizers.settings import OptimizerConfig, check_betas, in_unit, one_of
-from maquette.engine.shards import local
+from maquette.parallel.shards import local
 
 SCALES = ("match_rms_adamw", "original")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}

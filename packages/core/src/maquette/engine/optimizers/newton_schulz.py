@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor, Shard
 
-from maquette.engine.shards import place, sharded_dims
+from maquette.parallel.shards import place, sharded_dims
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of a x + b x^3 + c x^5, chosen by Jordan et al. 2024 for the slope at 0; singular values end between .7 and 1.2."""

@@ -11,7 +11,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from maquette.engine.shards import element_numbers, local
+from maquette.parallel.shards import element_numbers, local
 
 # Constants of the SplitMix64 generator (Steele, Lea & Flood 2014), as signed numbers: torch has no uint64 arithmetic.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
