@@ -21,7 +21,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from maquette import hookimpl, plugins, runner
+from maquette import hookimpl, plugins, runner, session
 from maquette.config import RunConfig, checked, load, read_words
 
 BATCH = 24
@@ -122,12 +122,12 @@ def bare_seconds(steps: int) -> float:
 def main() -> None:
     config: BenchmarkConfig = checked(load(BenchmarkConfig, read_words(sys.argv[1:])))
     plugins.manager().add(Plugin(), "benchmark")
-    original = runner.pl.Trainer
+    original = session.pl.Trainer
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(config.rounds):
             times = StepTimes()
-            runner.pl.Trainer = lambda times=times, **k: original(**{**k, "callbacks": [*k["callbacks"], times]})
+            session.pl.Trainer = lambda times=times, **k: original(**{**k, "callbacks": [*k["callbacks"], times]})
             fit = fit_seconds(Path(folder) / str(number), config.steps, times)
             bare = bare_seconds(config.steps)
             ratios.append(fit / bare)

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 
 from maquette import plugins
-from maquette.config import resolve_block
+from maquette.config import load_run_config, resolve_block
 from maquette.errors import MaquetteError
 from maquette.parallel.layout import Layout
 from maquette.parallel.parallelism import Parallelism
@@ -23,6 +23,7 @@ from maquette.planning.accelerators import accelerator, recognise
 from maquette.planning.example import fields_from_words, fields_of, make_batch
 from maquette.planning.fp8_gain import fp8_speedup
 from maquette.planning.memory_timeline import GRADIENT, WORKING, MemoryTimeline
+from maquette.planning.plan import make_plan
 from maquette.planning.rehearsal import Script, Weight, rehearse
 from maquette.planning.shares import Division, local_numel
 from maquette.precision import Precision
@@ -251,3 +252,8 @@ def test_the_command_prints_the_plan_and_warns_where_it_does_not_fit(tmp_path):
         assert told in done.output
     large = CliRunner().invoke(plan, [*words, "model.width=4096", "data.batch_size=200000"])
     assert "warning: does not fit" in large.output
+
+
+def test_a_plan_of_nothing_says_what_it_needs():
+    with pytest.raises(MaquetteError, match="'data' must be given, e.g. maquette plan CONFIG.yaml"):
+        make_plan(load_run_config(None, []), 1, accelerator("cpu"))

@@ -147,7 +147,7 @@ def test_finetuning_starts_from_the_averaged_weights_and_keeps_facts(tmp_path):
         (["optimizer.betas=[0.9]"], "two numbers"),
         (["optimizer.groups=[{match: nothing.*}]"], "matches no parameter"),
         (["parallel.schedule=f1b1", "strategy.name=ddp"], "did you mean '1f1b'?"),
-        (["parallel.attention=rings", "parallel.context=2"], "needs a multiple of 2 processes"),
+        (["parallel.attention=rings"], "did you mean 'ring'?"),
         (["parallel.tensor=2"], "needs a multiple of 2 processes, but 1 is running; launch 2"),
         (["objective.break_at=3", "train.nonfinite_skips=0"], "step 2: the loss or the gradient is not finite"),
     ],

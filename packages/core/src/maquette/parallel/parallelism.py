@@ -53,7 +53,8 @@ class Parallelism:
         self.layout = resolve(config, strategy.axis, world)
         self.strategies = self._chosen(strategy)
         self.pipeline: Any = None
-        schedule_named(config.schedule)
+        schedule_named(config.schedule)  # words that this layout does not use must be right all the same
+        plugins.lookup("strategies", config.attention)
         self.check(None)
         self.mesh = Mesh(self.layout, backend=backend, timeout_minutes=config.timeout_minutes)
         self.pipeline = self._pipeline()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from maquette import plugins
@@ -117,6 +117,9 @@ def make_plan(node: DictConfig, world: int, device: Accelerator, batch: Mapping[
 
 
 def _settings(node: DictConfig) -> RunConfig:
+    for key in ("data", "model", "objective"):
+        if OmegaConf.is_missing(node, key):
+            raise MaquetteError(f"the config: '{key}' must be given, e.g. maquette plan CONFIG.yaml, or {key}.name=...")
     bare = node.copy()
     for key in BLOCKS:
         bare[key] = {}
