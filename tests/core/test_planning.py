@@ -255,5 +255,5 @@ def test_the_command_prints_the_plan_and_warns_where_it_does_not_fit(tmp_path):
 
 
 def test_a_plan_of_nothing_says_what_it_needs():
-    with pytest.raises(MaquetteError, match="'data' must be given, e.g. maquette plan CONFIG.yaml"):
+    with pytest.raises(MaquetteError, match=r"'data' must be given, e\.g\. maquette plan CONFIG\.yaml"):
         make_plan(load_run_config(None, []), 1, accelerator("cpu"))
