@@ -124,6 +124,11 @@ class CountReductions(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
+def test_parameters_may_live_in_the_hosts_memory(one):
+    result = run_ranks(train, 2, {"name": "fsdp", "cpu_offload": True}, {}, 2)[0]
+    assert result["losses"] == pytest.approx(one["losses"], rel=1e-5)
+
+
 def reductions(strategy: str, accumulate: int) -> int:
     """How many collectives reduce gradients in one optimizer step."""
     engine = engine_for({"name": strategy}, {}, 2, accumulate=accumulate, clip="none")

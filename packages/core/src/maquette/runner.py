@@ -17,7 +17,7 @@ from maquette.errors import MaquetteError
 from maquette.monitoring.collectives import record_flights
 from maquette.parallel.parallelism import Parallelism
 from maquette.precision import Precision
-from maquette.runs import RunFolder
+from maquette.runs import RunFolder, is_main_process
 from maquette.session import BLOCKS, Session
 
 
@@ -44,17 +44,19 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
             f"'{run.path}' already holds a run; continue it with resume={run.path} or choose another name="
         )
     fresh = not run.path.exists()
-    parallelism = start(node, settings, run)
+    parallelism: Parallelism | None = None
     try:
+        parallelism = start(node, settings, run)
         with run.owned() if parallelism.main else nullcontext():
             return Session(node, settings, run, parallelism).train()
     except MaquetteError:
         # A user's mistake before the first checkpoint leaves nothing half-written; a crash keeps what tells of it.
-        if fresh and parallelism.main and not checkpoint.paths(run.checkpoints):
+        if fresh and is_main_process() and not checkpoint.paths(run.checkpoints):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
     finally:
-        parallelism.mesh.stop()
+        if parallelism:
+            parallelism.mesh.stop()
 
 
 def _continued(node: DictConfig) -> DictConfig:

@@ -13,7 +13,7 @@ from maquette.parallel.mesh import Mesh
 from maquette.parallel.shards import place
 
 
-def materialise(parts: Sequence[nn.Module], source: nn.Module | None, mesh: Mesh) -> None:
+def materialise(parts: Sequence[nn.Module], source: nn.Module | None, mesh: Mesh, *, offload: bool = False) -> None:
     """Allocate the parts on their device and fill every parameter and buffer from rank 0's model.
 
     A tensor at a time is whole on each process; nothing else is ever allocated twice.
@@ -22,12 +22,16 @@ def materialise(parts: Sequence[nn.Module], source: nn.Module | None, mesh: Mesh
         parts: built on the meta device, sharded already.
         source: the whole model with its initial weights on rank 0, None elsewhere.
         mesh: all processes take part.
+        offload: whether parameters live in the host's memory, and buffers alone on the device.
 
     Raises:
         MaquetteError: a part holds a tensor that the whole model lacks, which would stay uninitialised.
     """
     for part in parts:
-        part.to_empty(device=mesh.device)
+        part.to_empty(device="cpu" if offload else mesh.device)
+        for module in part.modules() if offload else ():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(mesh.device))
     whole = dict(_tensors(source)) if source is not None else {}
     described = mesh.share([(name, tuple(t.shape), t.dtype) for name, t in whole.items()])
     own: dict[str, Tensor] = {}

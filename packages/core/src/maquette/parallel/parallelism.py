@@ -145,7 +145,8 @@ class Parallelism:
         self.check(model, objective)
         parts = self.pipeline.split(model) if self.pipeline else [model]
         self._transform(parts, transform)
-        materialise(parts, build() if self.main else None, self.mesh)
+        offload = any(strategy.offloads_parameters() for strategy in self.strategies)
+        materialise(parts, build() if self.main else None, self.mesh, offload=offload)
         return parts
 
     def _transform(self, parts: list[nn.Module], transform: Callable[[nn.Module], None]) -> None:

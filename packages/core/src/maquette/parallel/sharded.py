@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
@@ -75,7 +76,8 @@ class Sharded(Strategy):
 
     def _options(self, mesh: Mesh, part: Callable[..., DeviceMesh], precision: Precision) -> dict[str, Any]:
         axes = ("data", "sharding") if mesh.size("data") > 1 else ("sharding",)
-        offload = CPUOffloadPolicy() if self.config.cpu_offload else OffloadPolicy()
+        pinned = torch.cuda.is_available()
+        offload = CPUOffloadPolicy(pin_memory=pinned) if self.config.cpu_offload else OffloadPolicy()
         return {"mesh": part(*axes), "mp_policy": precision.policy(), "offload_policy": offload}
 
     def before_backward(self, model: nn.Module, last: bool) -> None:
@@ -86,6 +88,10 @@ class Sharded(Strategy):
         model.set_is_last_backward(last)
         if not self.level.reshard_after_forward:
             model.set_reshard_after_backward(last)
+
+    def offloads_parameters(self) -> bool:
+        """As configured."""
+        return self.config.cpu_offload
 
     def shards_parameters(self) -> bool:
         """FSDP2 casts them."""

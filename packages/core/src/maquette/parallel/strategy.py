@@ -40,6 +40,10 @@ class Strategy:
     def reduce_gradients(self, model: nn.Module, mesh: Mesh) -> None:
         """Called once an optimizer step, after its last backward pass."""
 
+    def offloads_parameters(self) -> bool:
+        """True where parameters live in the host's memory and come to the device to compute."""
+        return False
+
     def shards_parameters(self) -> bool:
         """True where parameters are FSDP2's: it then casts them for computing, and autocast stays off."""
         return False
