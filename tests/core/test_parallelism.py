@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maquette import plugins
+from maquette.compilation import apply_compile
 from maquette.config import ParallelConfig, TrainConfig
 from maquette.engine.step_engine import StepEngine
 from maquette.errors import MaquetteError
@@ -33,14 +34,14 @@ def engine_for(strategy: dict[str, Any], sizes: dict[str, Any], world: int, **tr
     parallelism = Parallelism(
         ParallelConfig(**sizes), plugins.build("strategies", strategy), Precision.of(settings), world=world
     )
-    parts = parallelism.build(build_tiny, lambda part: None, TinyObjective())
+    parts = parallelism.build(build_tiny, lambda part: apply_compile(part, parallelism.precision), TinyObjective())
     optimizer = plugins.build("optimizers", {"name": "adamw", "learning_rate": 1e-2, "warmup_steps": 0})
     return StepEngine(parts, TinyObjective(), settings, optimizer, seed=5, parallelism=parallelism)
 
 
-def train(strategy: dict[str, Any], sizes: dict[str, Any], world: int) -> dict[str, Any]:
+def train(strategy: dict[str, Any], sizes: dict[str, Any], world: int, **options: Any) -> dict[str, Any]:
     """Losses, gradient norms and every clipped gradient of each step."""
-    engine = engine_for(strategy, sizes, world)
+    engine = engine_for(strategy, sizes, world, **options)
     share, own = engine.parallelism.rank, ROWS // engine.parallelism.world
     losses, norms, gradients = [], [], []
 
@@ -122,6 +123,18 @@ class CountReductions(TorchDispatchMode):
         if ("allreduce" in name or "reduce_scatter" in name) and max(tensor.numel() for tensor in tensors) > 1:
             self.count += 1
         return op(*args, **(kwargs or {}))
+
+
+def train_compiled(strategy: dict[str, Any], sizes: dict[str, Any], world: int) -> dict[str, Any]:
+    return train(strategy, sizes, world, compile=True, compile_backend="aot_eager")
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("ddp", {}), ("zero1", {}), ("ddp", {"pipeline": 2})], ids=str)
+def test_compiled_blocks_train_alike(name, sizes, one):
+    """Sharded, tensor and context parallel ones are tested beside their strategies."""
+    result = run_ranks(train_compiled, 2, {"name": name}, sizes, 2)[1]
+    assert result["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert result["norms"] == pytest.approx(one["norms"], rel=1e-5)
 
 
 def test_parameters_may_live_in_the_hosts_memory(one):
