@@ -10,63 +10,16 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maquette import plugins
-from maquette.compilation import apply_compile
-from maquette.config import ParallelConfig, TrainConfig
-from maquette.engine.step_engine import StepEngine
+from maquette.config import ParallelConfig
 from maquette.errors import MaquetteError
 from maquette.parallel.layout import resolve
-from maquette.parallel.parallelism import Parallelism
-from maquette.precision import Precision
-from maquette.testing import TinyObjective, TinyTransformer, run_ranks, tiny_batch
-
-ROWS, STEPS, ACCUMULATE = 8, 3, 2
-
-
-def build_tiny() -> TinyTransformer:
-    torch.manual_seed(3)
-    return TinyTransformer(depth=4)
-
-
-def engine_for(strategy: dict[str, Any], sizes: dict[str, Any], world: int, **train: Any) -> StepEngine:
-    options = {"steps": STEPS, "accumulate": ACCUMULATE, "clip_norm": 0.5, "ema_decays": [0.9], **train}
-    settings = TrainConfig(**options)
-    parallelism = Parallelism(
-        ParallelConfig(**sizes), plugins.build("strategies", strategy), Precision.of(settings), world=world
-    )
-    parts = parallelism.build(build_tiny, lambda part: apply_compile(part, parallelism.precision), TinyObjective())
-    optimizer = plugins.build("optimizers", {"name": "adamw", "learning_rate": 1e-2, "warmup_steps": 0})
-    return StepEngine(parts, TinyObjective(), settings, optimizer, seed=5, parallelism=parallelism)
-
-
-def train(strategy: dict[str, Any], sizes: dict[str, Any], world: int, **options: Any) -> dict[str, Any]:
-    """Losses, gradient norms and every clipped gradient of each step."""
-    engine = engine_for(strategy, sizes, world, **options)
-    share, own = engine.parallelism.rank, ROWS // engine.parallelism.world
-    losses, norms, gradients = [], [], []
-
-    def update() -> None:
-        gradients.append({name: whole(p.grad) for name, p in engine.named.items()})
-        engine.optimizer.step()
-
-    for micro in range(STEPS * ACCUMULATE):
-        batch = tiny_batch(ROWS, first=micro * ROWS)
-        batch = {key: value[share * own : (share + 1) * own] for key, value in batch.items()}
-        metrics = engine.run(batch, update)
-        losses.append(engine.average_over_samples({"loss": metrics["loss"]})["loss"])
-        if "grad_norm" in metrics:
-            norms.append(float(metrics["grad_norm"]))
-    held = engine.validate(tiny_batch(4, first=1000), 0)
-    return {"losses": losses, "norms": norms, "gradients": gradients, "validation": float(held["loss"])}
-
-
-def whole(tensor: Any) -> torch.Tensor:
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
+from maquette.testing import check_strategy, run_ranks, tiny_batch
+from maquette.testing.strategies import ROWS, assert_trains_alike, tiny_engine, train_tiny
 
 
 @pytest.fixture(scope="module")
 def one() -> dict[str, Any]:
-    return train({"name": "ddp"}, {}, 1)
+    return train_tiny({"name": "ddp"}, {}, 1)
 
 
 CHECKED = [
@@ -101,15 +54,27 @@ CHECKED = [
 
 @pytest.mark.parametrize(("name", "sizes", "world"), CHECKED, ids=str)
 def test_a_strategy_trains_like_one_process(name, sizes, world, one):
-    for rank, result in enumerate(run_ranks(train, world, {"name": name}, sizes, world)):
-        assert result["losses"] == pytest.approx(one["losses"], rel=1e-5), f"losses on rank {rank}"
-        assert result["norms"] == pytest.approx(one["norms"], rel=1e-5), f"gradient norms on rank {rank}"
-        assert result["validation"] == pytest.approx(one["validation"], rel=1e-4)
-        for mine, theirs in zip(result["gradients"], one["gradients"], strict=True):
-            for key, gradient in mine.items():
-                torch.testing.assert_close(
-                    gradient, theirs[key], rtol=1e-5, atol=2e-6, msg=lambda m, k=key: f"{k}: {m}"
-                )
+    assert_trains_alike(run_ranks(train_tiny, world, {"name": name}, sizes, world), one)
+
+
+COMPILED = {"compile": True, "compile_backend": "aot_eager"}
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("ddp", {}), ("zero1", {}), ("ddp", {"pipeline": 2})], ids=str)
+def test_compiled_blocks_train_alike(name, sizes, one):
+    """Sharded, tensor and context parallel ones are tested beside their strategies."""
+    assert_trains_alike(run_ranks(train_tiny, 2, {"name": name}, sizes, 2, COMPILED), one)
+
+
+def test_parameters_may_live_in_the_hosts_memory(one):
+    assert_trains_alike(run_ranks(train_tiny, 2, {"name": "fsdp", "cpu_offload": True}, {}, 2), one)
+
+
+def test_a_strangers_strategy_is_checked_by_the_same_door_and_a_wrong_one_is_found():
+    toy = str(Path(__file__).with_name("toy_plugin.py"))
+    check_strategy({"name": "muted", "factor": 1.0}, {}, 1, [toy])
+    with pytest.raises(AssertionError, match="norms on rank 0"):
+        check_strategy({"name": "muted", "factor": 0.5}, {}, 1, [toy])
 
 
 class CountReductions(TorchDispatchMode):
@@ -125,26 +90,9 @@ class CountReductions(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
-def train_compiled(strategy: dict[str, Any], sizes: dict[str, Any], world: int) -> dict[str, Any]:
-    return train(strategy, sizes, world, compile=True, compile_backend="aot_eager")
-
-
-@pytest.mark.parametrize(("name", "sizes"), [("ddp", {}), ("zero1", {}), ("ddp", {"pipeline": 2})], ids=str)
-def test_compiled_blocks_train_alike(name, sizes, one):
-    """Sharded, tensor and context parallel ones are tested beside their strategies."""
-    result = run_ranks(train_compiled, 2, {"name": name}, sizes, 2)[1]
-    assert result["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    assert result["norms"] == pytest.approx(one["norms"], rel=1e-5)
-
-
-def test_parameters_may_live_in_the_hosts_memory(one):
-    result = run_ranks(train, 2, {"name": "fsdp", "cpu_offload": True}, {}, 2)[0]
-    assert result["losses"] == pytest.approx(one["losses"], rel=1e-5)
-
-
 def reductions(strategy: str, accumulate: int) -> int:
     """How many collectives reduce gradients in one optimizer step."""
-    engine = engine_for({"name": strategy}, {}, 2, accumulate=accumulate, clip="none")
+    engine = tiny_engine({"name": strategy}, {}, 2, {"accumulate": accumulate, "clip": "none"})
     with CountReductions() as counted:
         for micro in range(accumulate):
             engine.run(tiny_batch(ROWS, first=micro * ROWS))

@@ -10,6 +10,7 @@ from maquette.testing.checks import (
     check_pipeline,
 )
 from maquette.testing.ranks import run_ranks
+from maquette.testing.strategies import check_strategy
 from maquette.testing.tiny_transformer import TinyObjective, TinyTransformer, tiny_batch
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "check_exporter",
     "check_objective",
     "check_pipeline",
+    "check_strategy",
     "run_ranks",
     "tiny_batch",
 ]
