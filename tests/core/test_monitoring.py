@@ -177,13 +177,12 @@ def test_watch_looks_only_between_optimizer_steps(tmp_path):
 
 
 def test_the_flight_recorder_is_on_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
-    for name in ("TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DUMP_ON_TIMEOUT", "TORCH_FR_DUMP_TEMP_FILE",
-                 "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"):  # fmt: skip
+    for name in ("TORCH_NCCL_DUMP_ON_TIMEOUT", "TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "7")
     record_flights(tmp_path)
     assert os.environ["TORCH_FR_BUFFER_SIZE"] == "7"
-    assert int(os.environ["TORCH_NCCL_TRACE_BUFFER_SIZE"]) > 0
+    assert os.environ["TORCH_NCCL_DUMP_ON_TIMEOUT"] == "1"
     assert os.path.isdir(os.path.dirname(os.environ["TORCH_FR_DUMP_TEMP_FILE"]))
 
 
