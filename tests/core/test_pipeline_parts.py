@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 from torch import nn
 
+from maquette.batches import rows_of
 from maquette.errors import MaquetteError
 from maquette.parallel.pipeline import Pipeline
-from maquette.parallel.pipeline_batch import chunk, rows_of, signature
+from maquette.parallel.pipeline_batch import chunk, signature
 from maquette.parallel.pipeline_parts import Wire
 from maquette.parallel.pipeline_schedules import SCHEDULES, Schedule, block_counts, schedule_named
 from maquette.parallel.pipeline_terms import Terms

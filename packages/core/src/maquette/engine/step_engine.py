@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maquette.batches import rows_of
 from maquette.config import TrainConfig
 from maquette.engine.anomalies import AnomalyGuard, all_finite
 from maquette.engine.ema import WeightAverages
@@ -154,7 +155,7 @@ class StepEngine:
         """The objective's scalars on a validation batch, with the same noise at every validation."""
         batch = self._on_device(batch)
         seed_step(self.seed, -1 - index, self.parallelism.rank)
-        keys = self._keys(batch) if "position" in batch else [fold("row", index, i) for i in range(_rows(batch))]
+        keys = self._keys(batch) if "position" in batch else [fold("row", index, i) for i in range(rows_of(batch))]
         with drawing(fold("validation", self.seed), keys), self._precision():
             if self.parallelism.pipeline:
                 terms = self.parallelism.pipeline.evaluate(self.parts, self.objective, batch)
@@ -199,7 +200,7 @@ class StepEngine:
         """What identifies each sample of the batch: its place in the endless sequence, where the dataset gives it."""
         if "position" in batch:
             return [int(key) for key in batch["position"].tolist()]
-        size = _rows(batch)
+        size = rows_of(batch)
         first = (self.micro_step * self.parallelism.world + self.parallelism.rank) * size
         return list(range(first, first + size))
 
@@ -209,9 +210,7 @@ class StepEngine:
         return self.parallelism.precision.context(self.mesh.device, sharded=self.parallelism.casts_parameters)
 
     def _on_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Positions stay: reading them back for the noise's keys would wait for the device at every step."""
         device = self.mesh.device
-        return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def _rows(batch: Mapping[str, Any]) -> int:
-    return next(len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+        moves = {k: isinstance(v, Tensor) and k != "position" for k, v in batch.items()}
+        return {k: v.to(device, non_blocking=True) if moves[k] else v for k, v in batch.items()}

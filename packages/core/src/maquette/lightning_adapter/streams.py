@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from maquette.errors import MaquetteError
+from maquette.batches import rows_of
 from maquette.parallel.mesh import Mesh
 
 
@@ -50,23 +47,5 @@ class ValidationStream:
             if not spare:
                 return
         while self.mesh.any(batch is not None):
-            yield (batch, rows(batch)) if batch is not None else (spare, 0)
+            yield (batch, rows_of(batch)) if batch is not None else (spare, 0)
             spare, batch = (batch, next(iterator, None)) if batch is not None else (spare, None)
-
-
-def rows(batch: Mapping[str, Any]) -> int:
-    """How many samples a batch holds: the length of its first tensor, or else list.
-
-    Raises:
-        MaquetteError: it holds neither.
-    """
-    for kind in (Tensor, list):
-        for value in batch.values():
-            if isinstance(value, kind) and not (isinstance(value, Tensor) and value.ndim == 0):
-                return len(value)
-    raise MaquetteError(f"a batch holds no tensor of samples; its keys are {', '.join(batch) or 'none'}")
-
-
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """A batch with its tensors on a device."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}

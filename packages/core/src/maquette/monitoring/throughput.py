@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from maquette.batches import rows_of
 from maquette.planning.accelerators import GIB, Accelerator, accelerator, recognise
 
 Clock = Callable[[], float]
@@ -71,7 +72,7 @@ class Throughput:
     def fetched(self, batch: Mapping[str, Any]) -> None:
         """A batch has come: what passed since :meth:`worked` was waiting for it."""
         self._waited += self.clock() - self._fetch_began
-        self._samples += _rows(batch)
+        self._samples += rows_of(batch)
         self._token_sum += self._tokens(batch) if self._tokens else 0
         self._flop_sum += PASSES * self._flops(batch) if self._flops else 0
 
@@ -116,11 +117,6 @@ class Throughput:
                 figures["mfu"] = self._flop_sum * whole / self.rate
         self.start()
         return figures
-
-
-def _rows(batch: Mapping[str, Any]) -> int:
-    """How many samples a batch holds: the length of its first tensor that has one."""
-    return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim), 0)
 
 
 def _memory() -> int:

@@ -12,11 +12,12 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining import schedules
 
+from maquette.batches import rows_of
 from maquette.errors import MaquetteError
 from maquette.parallel import pipeline_parts
 from maquette.parallel.layout import SAMPLES
 from maquette.parallel.mesh import Mesh
-from maquette.parallel.pipeline_batch import BatchUnderWay, Signature, rows_of, signature
+from maquette.parallel.pipeline_batch import BatchUnderWay, Signature, signature
 from maquette.parallel.pipeline_forward import forward_only
 from maquette.parallel.pipeline_parts import PipelinePart, Wire
 from maquette.parallel.pipeline_schedules import schedule_named

@@ -18,18 +18,6 @@ from maquette.parallel.pipeline_terms import COUNT
 Signature = tuple[Any, ...]
 
 
-def rows_of(batch: Mapping[str, Any]) -> int:
-    """How many samples a batch has: the length of its first tensor that has one.
-
-    Raises:
-        MaquetteError: no tensor with an axis.
-    """
-    lengths = [len(value) for value in pytree.tree_leaves(dict(batch)) if isinstance(value, Tensor) and value.ndim]
-    if not lengths:
-        raise MaquetteError("parallel: the batch has no tensor of samples that a pipeline could cut into microbatches")
-    return lengths[0]
-
-
 def signature(batch: Mapping[str, Any]) -> Signature:
     """Shapes and dtypes of all tensors of a batch: batches that agree pass the same shapes between stages."""
     leaves, spec = pytree.tree_flatten({key: value for key, value in batch.items() if _has_tensors(value)})
