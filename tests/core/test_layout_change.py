@@ -98,6 +98,18 @@ def test_a_run_that_cannot_be_mended_says_so(tmp_path):
         begin(tmp_path / "run", "train.steps=12", f"data.bad={list(range(5 * 16, 500))}", "train.nonfinite_skips=1")
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_validating_the_average_leaves_the_training_alone(tmp_path, world):
+    more = ("train.steps=8", "train.ema_decays=[0.9]", "strategy.name=fsdp", "optimizer.learning_rate=0.05")
+    plain = run_ranks(begin, world, str(tmp_path / "plain"), *more)[0]
+    average = run_ranks(begin, world, str(tmp_path / "average"), "train.validate_average=true", *more)[0]
+    assert losses(plain) == losses(average)
+    for name, tensor in weights(plain).items():
+        assert torch.equal(tensor, weights(average)[name]), name
+    validated = [dict(RunFolder(Path(folder)).metrics()["validation/loss"])[8] for folder in (plain, average)]
+    assert validated[0] != pytest.approx(validated[1], rel=1e-3)
+
+
 def test_auto_goes_on_where_there_is_a_checkpoint_and_starts_where_there_is_none(tmp_path):
     folder = begin(tmp_path / "run", "train.steps=4", "resume=auto")
     assert len(losses(folder)) == 4

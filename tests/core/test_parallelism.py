@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from maquette import plugins
 from maquette.config import ParallelConfig
 from maquette.errors import MaquetteError
 from maquette.parallel.layout import resolve
@@ -64,6 +65,15 @@ COMPILED = {"compile": True, "compile_backend": "aot_eager"}
 def test_compiled_blocks_train_alike(name, sizes, one):
     """Sharded, tensor and context parallel ones are tested beside their strategies."""
     assert_trains_alike(run_ranks(train_tiny, 2, {"name": name}, sizes, 2, COMPILED), one)
+
+
+def test_a_copy_lies_within_a_machine_unless_sizes_are_given(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    hybrid = plugins.build("strategies", {"name": "hsdp"})
+    layouts = [{}, {"tensor": 2}, {"shard": 2}, {"data": 4, "shard": 4}]
+    found = [str(resolve(hybrid.claimed(ParallelConfig(**sizes)), "data", 16)) for sizes in layouts]
+    assert found == ["data 2 x shard 8", "data 2 x shard 4 x tensor 2", "data 8 x shard 2", "data 4 x shard 4"]
 
 
 def test_parameters_may_live_in_the_hosts_memory(one):

@@ -128,6 +128,8 @@ class TrainConfig:
     log_every: int = 10
     validate_every: int = 200
     """Steps between validations; 0 validates at the end alone."""
+    validate_average: bool = False
+    """Validate with the averaged weights (the first of ema_decays) instead of the weights themselves."""
     checkpoint_every: int = 500
     checkpoint_async: bool = True
     """Write checkpoints while training goes on."""
@@ -150,6 +152,8 @@ class TrainConfig:
             _at_least(f"train.{key}", getattr(self, key), 0)
         if not 0 < self.memory_budget <= 1:
             raise ValueError(f"'train.memory_budget' is {self.memory_budget}; it must be in (0, 1]")
+        if self.validate_average and not self.ema_decays:
+            raise ValueError("'train.validate_average' needs an average; give train.ema_decays, e.g. [0.999]")
         if len(set(self.ema_decays)) < len(self.ema_decays) or not all(0 < d < 1 for d in self.ema_decays):
             raise ValueError(f"'train.ema_decays' is {list(self.ema_decays)}; it must be different numbers in (0, 1)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -29,6 +30,7 @@ class EngineModule(pl.LightningModule):
         """Of the last validation."""
         self._sums: dict[str, Tensor] = {}
         self._samples = 0
+        self._swapped = ExitStack()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The engine's optimizer."""
@@ -42,6 +44,12 @@ class EngineModule(pl.LightningModule):
         """One micro-batch."""
         self.latest = self.engine.run(batch, cast(Any, self.optimizers()).step)
 
+    def on_validation_epoch_start(self) -> None:
+        """Put the averaged weights in, if they are what is to be validated."""
+        if self.engine.train.validate_average:
+            for part, averages in zip(self.engine.parts, self.engine.averages, strict=True):
+                self._swapped.enter_context(averages.swapped(part))
+
     def validation_step(self, batch: tuple[Mapping[str, Any], int], batch_index: int) -> None:
         """Collect the objective's scalars, each sample counting once."""
         values, samples = batch
@@ -51,6 +59,7 @@ class EngineModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all processes' samples as ``validation/<name>``."""
+        self._swapped.close()
         mesh = self.engine.parallelism.mesh
         names = sorted(self._sums)
         totals = torch.stack(

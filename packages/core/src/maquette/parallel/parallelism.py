@@ -50,7 +50,7 @@ class Parallelism:
     ) -> None:
         self.config, self.precision = config, precision
         world = int(os.environ.get("WORLD_SIZE", "1")) if world is None else world
-        self.layout = resolve(config, strategy.axis, world)
+        self.layout = resolve(strategy.claimed(config), strategy.axis, world)
         self.strategies = self._chosen(strategy)
         self.pipeline: Any = None
         schedule_named(config.schedule)  # words that this layout does not use must be right all the same

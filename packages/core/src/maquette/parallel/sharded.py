@@ -6,8 +6,9 @@ torch's ``fully_shard``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 
+from maquette.config import ParallelConfig
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.parallel.strategy import Strategy
@@ -123,9 +125,20 @@ class Zero3(Sharded):
 
 
 class Hybrid(Zero3):
-    """Strategy ``hsdp``: sharded within ``parallel.shard`` processes, copied over the rest (``parallel.data``)."""
+    """Strategy ``hsdp``: sharded within ``parallel.shard`` processes, copied over the rest (``parallel.data``).
+
+    Unless the configuration says otherwise, a copy lies within a machine.
+    """
 
     axis = "data"
+
+    def claimed(self, config: ParallelConfig) -> ParallelConfig:
+        """A launcher that starts processes on several machines says how many each has."""
+        inner = config.context * config.expert * config.tensor
+        here, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        if config.shard or config.data or here == world or here % inner:
+            return config
+        return replace(config, shard=here // inner)
 
     def refuses(self, layout: Layout, model: nn.Module | None, precision: Precision) -> str | None:
         """Something must be sharded."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from maquette.config import ParallelConfig
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 
@@ -26,6 +27,10 @@ class Strategy:
 
     axis: str = "data"
     """Of ``maquette.parallel.layout.AXES``; processes that ``parallel`` leaves over go there."""
+
+    def claimed(self, config: ParallelConfig) -> ParallelConfig:
+        """The sizes with those that the strategy itself would choose where the configuration leaves them open."""
+        return config
 
     def refuses(self, layout: Layout, model: nn.Module | None, precision: Precision) -> str | None:
         """Why this cannot work, or None; asked before anything is built (``model`` None) and before it is applied."""
