@@ -14,6 +14,8 @@ from maquette import plugins
 from maquette.config import ParallelConfig
 from maquette.errors import MaquetteError
 from maquette.parallel.layout import resolve
+from maquette.parallel.parallelism import Parallelism
+from maquette.precision import Precision
 from maquette.testing import check_strategy, run_ranks, tiny_batch
 from maquette.testing.strategies import ROWS, assert_trains_alike, tiny_engine, train_tiny
 
@@ -50,12 +52,30 @@ CHECKED = [
     ("ulysses", {"tensor": 2}, 4),
     ("ulysses", {"pipeline": 2}, 4),
     ("hsdp", {"shard": 1, "data": 2, "context": 2}, 4),
+    ("tp", {"shard": 2, "tensor": 2}, 4),
 ]
 
 
 @pytest.mark.parametrize(("name", "sizes", "world"), CHECKED, ids=str)
 def test_a_strategy_trains_like_one_process(name, sizes, world, one):
     assert_trains_alike(run_ranks(train_tiny, world, {"name": name}, sizes, world), one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("fsdp", {"tensor": 2, "pipeline": 2}),
+        ("fsdp", {"tensor": 2, "context": 2}),
+        ("fsdp", {"context": 2, "pipeline": 2, "schedule": "interleaved"}),
+        ("hsdp", {"data": 2, "shard": 2, "pipeline": 2}),
+        ("ddp", {"tensor": 2, "context": 2, "pipeline": 2, "attention": "all_gather"}),
+        ("zero1", {"data": 2, "shard": 2, "tensor": 2}),
+    ],
+    ids=str,
+)
+def test_products_of_three_axes_train_like_one_process(name, sizes, one):
+    assert_trains_alike(run_ranks(train_tiny, 8, {"name": name}, sizes, 8), one)
 
 
 COMPILED = {"compile": True, "compile_backend": "aot_eager"}
@@ -65,6 +85,27 @@ COMPILED = {"compile": True, "compile_backend": "aot_eager"}
 def test_compiled_blocks_train_alike(name, sizes, one):
     """Sharded, tensor and context parallel ones are tested beside their strategies."""
     assert_trains_alike(run_ranks(train_tiny, 2, {"name": name}, sizes, 2, COMPILED), one)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "world", "chosen"),
+    [
+        ("ddp", {}, 1, ["DataParallel"]),
+        ("tp", {}, 2, ["TensorParallel"]),
+        ("tp", {"data": 2}, 4, ["TensorParallel", "DataParallel"]),
+        ("tp", {"data": 2, "shard": 2}, 8, ["TensorParallel", "Zero3"]),
+        ("ulysses", {}, 2, ["Ulysses", "DataParallel"]),
+        ("ulysses", {"shard": 2}, 4, ["Ulysses", "Zero3"]),
+        ("zero2", {"data": 2, "context": 2, "attention": "ring"}, 8, ["Ring", "Zero2"]),
+        ("hsdp", {"shard": 2, "expert": 2}, 8, ["ExpertParallel", "Hybrid"]),
+        ("ep", {"data": 2}, 4, ["ExpertParallel", "DataParallel"]),
+    ],
+)
+def test_every_shared_axis_has_one_strategy(name, sizes, world, chosen):
+    own = plugins.build("strategies", {"name": name})
+    parallelism = Parallelism(ParallelConfig(**sizes), own, Precision(), backend="fake", world=world)
+    parallelism.mesh.stop()
+    assert [type(strategy).__name__ for strategy in parallelism.strategies] == chosen
 
 
 def test_a_copy_lies_within_a_machine_unless_sizes_are_given(monkeypatch):

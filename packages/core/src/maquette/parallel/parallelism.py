@@ -60,20 +60,19 @@ class Parallelism:
         self.pipeline = self._pipeline()
 
     def _chosen(self, own: Strategy) -> list[Strategy]:
-        chosen = {own.axis: own}
-        names = {**DEFAULTS, "context": self.config.attention}
-        shards = own.axis == "shard" or own.shards_parameters()
-        for axis, name in names.items():
-            covered = axis in chosen or (shards and axis in ("data", "shard"))
-            if self.layout.size(axis) > 1 and not covered:
-                chosen[axis] = plugins.build("strategies", {"name": name})
-        if "data" not in chosen and not shards and "shard" not in chosen and self._replicates():
-            chosen["data"] = plugins.build("strategies", {"name": DEFAULTS["data"]})
+        """A strategy for each axis that is shared. One that shards covers the copies (``data``) too."""
+        names = {axis: name for axis, name in DEFAULTS.items() if self.layout.size(axis) > 1}
+        if self.layout.context > 1:
+            names["context"] = self.config.attention
+        if own.shards_parameters() or (own.axis != "data" and self.layout.shard > 1):
+            names.pop("data", None)
+        elif self.layout.size("context", "expert") > 1:
+            names["data"] = DEFAULTS["data"]  # what these axes replicate must be summed by somebody
+        chosen = {axis: plugins.build("strategies", {"name": name}) for axis, name in names.items() if axis != own.axis}
+        if own.shards_parameters():
+            chosen.pop("shard", None)
+        chosen[own.axis] = own
         return [chosen[axis] for axis in ORDER if axis in chosen]
-
-    def _replicates(self) -> bool:
-        """Whether some parameters are held by several processes that no FSDP group covers."""
-        return self.layout.size("context", "expert") > 1
 
     def _pipeline(self) -> Any:
         if self.layout.pipeline == 1:
