@@ -363,6 +363,23 @@ def test_a_child_that_dies_or_hangs_loses_only_its_file(tmp_path, monkeypatch, e
     assert "signal 9" in str(list(report.files("quarantined")))
 
 
+def test_a_child_that_ran_out_of_memory_is_given_no_further_file(tmp_path, monkeypatch):
+    """An engine that hands over a few files at a time comes back while that child is still ending."""
+    package = tmp_path / "stand_in"
+    package.mkdir()
+    (package / "sitecustomize.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(str(package))
+    ball = trimesh.creation.icosphere(2).export(file_type="ply")
+    jobs = []
+    for number, name in enumerate(("a-eat", "b")):
+        (tmp_path / f"{name}.ply").write_bytes(ball)
+        item = Item(number, name, path=str(tmp_path / f"{name}.ply"))
+        jobs.append(Job(item, str(tmp_path / f"{name}.safetensors")))
+    with Pool(Recipe.of(BuildConfig("unused", "unused", **SMALL)), Limits(30.0, 2000)) as pool:
+        reasons = [outcome.reason for job in jobs for outcome in pool.run([job])]
+    assert reasons == ["memory", None]
+
+
 CLINGING = """
 import maquette_data3d.building.process as process, ctypes, os, pathlib
 def clinging(self, path):

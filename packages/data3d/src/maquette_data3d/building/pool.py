@@ -49,6 +49,8 @@ class _Child:
         finally:
             os.close(held)
         self.ready, self.job, self.received = False, None, b""
+        self.spent = False
+        """It has said its last word and is about to end: a job that it were given would be lost."""
         self.since, self.worked = time.monotonic(), 0.0
         self.send(setup)
 
@@ -145,7 +147,7 @@ class Pool:
         waiting, left = iter(jobs), len(jobs)
         self.setup["procedural"] = bool(jobs) and jobs[0].item.path is None
         for child in self.children:
-            if child.ready:
+            if child.ready and not child.spent:
                 child.give(next(waiting, None))
         for _ in range(min(self.size, left) - len(self.children)):
             self._start()
@@ -167,7 +169,8 @@ class Pool:
                     outcome = Outcome(**json.loads(line))
                     yield outcome
                     if outcome.reason == "memory":
-                        continue  # it ends itself, and is replaced when its pipe closes
+                        child.spent = True  # it ends itself, and is replaced when its pipe closes
+                        continue
                 child.ready = True
                 child.give(next(waiting, None))
         for child in [c for c in self.children if c.late(self.deadline)]:
