@@ -17,7 +17,7 @@ from maquette_kernels.custom_op import Handle, as_tuple, define
 from maquette_kernels.eager import is_watched, run_eagerly
 from maquette_kernels.resolution import OVERRIDES, choose, unknown_implementation
 from maquette_kernels.signature import Signature, count_tensors
-from maquette_kernels.tolerance import Tolerance, flash_attention_gradient_rule, flash_attention_rule
+from maquette_kernels.tolerance import Tolerance, flash_attention_rule
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -85,7 +85,6 @@ class Operation:
             tensors.
         validate: what is wrong with a call as such (shapes that do not fit), or None.
         tolerance: when a result counts as right.
-        gradient_tolerance: when a gradient does.
         deterministic: whether repeating a call gives equal bits.
     """
 
@@ -101,7 +100,6 @@ class Operation:
     fake: Callable[..., Tensors] | None = None
     validate: Callable[[Call], str | None] = takes_everything
     tolerance: Tolerance = flash_attention_rule
-    gradient_tolerance: Tolerance = flash_attention_gradient_rule
     deterministic: bool = True
     _chosen: dict[tuple[Any, ...], Implementation] = field(default_factory=dict, init=False, repr=False)
 

@@ -12,7 +12,7 @@ from maquette_kernels.custom_op import as_tuple
 from maquette_kernels.layouts import arrange, describe, upstream, widen
 from maquette_kernels.operation import Operation
 from maquette_kernels.resolution import fixed
-from maquette_kernels.tolerance import Tolerance, nudge
+from maquette_kernels.tolerance import nudge
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def values(case: Case) -> None:
     results, oracles = run(case), forward(*map(widen, case.arguments))
     baselines = zip(*(forward(*arguments) for arguments in case.nearby), strict=True)
     for index, (result, several, oracle) in enumerate(zip(results, baselines, oracles, strict=True)):
-        _close(case, f"result {index}", result, several, (oracle, case.operation.tolerance))
+        _close(case, f"result {index}", result, several, oracle)
 
 
 def gradients(case: Case) -> None:
@@ -110,7 +110,7 @@ def gradients(case: Case) -> None:
     names = [n for n, v in zip(operation.signature.names, case.arguments, strict=True) if v is not None]
     names = [n for n in names if n in operation.differentiable]
     for name, result, several, oracle in zip(names, results, baselines, oracles, strict=True):
-        _close(case, f"gradient of {name}", result, several, (oracle, operation.gradient_tolerance))
+        _close(case, f"gradient of {name}", result, several, oracle)
 
 
 def repeats(case: Case) -> None:
@@ -177,17 +177,12 @@ def cost_is_sane(operation: Operation, arguments: tuple[Any, ...]) -> None:
 
 
 def _close(
-    case: Case,
-    what: str,
-    result: torch.Tensor,
-    baselines: Sequence[torch.Tensor],
-    judge: tuple[torch.Tensor, Tolerance],
+    case: Case, what: str, result: torch.Tensor, baselines: Sequence[torch.Tensor], oracle: torch.Tensor
 ) -> None:
-    oracle, tolerance = judge
     if result.shape != oracle.shape:
         case.fail(f"{what} has shape {list(result.shape)}, the reference {list(oracle.shape)}")
     if result.dtype != baselines[0].dtype:
         case.fail(f"{what} is {result.dtype}, the reference gives {baselines[0].dtype}")
-    verdict = tolerance(result, baselines, oracle)
+    verdict = case.operation.tolerance(result, baselines, oracle)
     if not verdict.holds:
         case.fail(f"{what} is off by {verdict.error:.2e}, allowed {verdict.allowed:.2e}")
