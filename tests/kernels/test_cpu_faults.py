@@ -28,7 +28,7 @@ FAULTS = {
 @pytest.mark.parametrize("label", FAULTS)
 def test_a_planted_fault_is_caught(label: str, tmp_path: Path) -> None:
     name, old, new = FAULTS[label]
-    source = (Path(maquette_kernels.__file__).parent / name / "cpu.py").read_text()
+    source = (Path(maquette_kernels.__file__).parent / "transformer" / name / "cpu.py").read_text()
     assert old in source
     path = tmp_path / "faulty_cpu.py"
     path.write_text(source.replace(old, new))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,12 @@ import maquette_kernels.plugin
 from maquette import hookimpl, plugins
 from maquette_kernels import registry
 from maquette_kernels.call import Call
+from maquette_kernels.isolation import in_child
 from maquette_kernels.operation import Implementation, Operation
-from maquette_kernels.testing import check_operation
+from maquette_kernels.testing import check_operation, check_registered
 
 REGISTERED = [entry.name for entry in plugins.registry("kernels")]
+OURS = {entry.name for entry in plugins.registry("kernels") if entry.plugin == "kernels"}
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,60 @@ def with_stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry._built.pop("scaled_sum", None)
 
 
+EXAMPLES = {"cpu": 20, "triton": 10, "reference": 4}
+DEEPER = 20
+
+
 def test_ours_are_registered() -> None:
-    assert {"qk_norm_rope", "gated_norm_modulate"} <= set(REGISTERED)
+    assert OURS <= set(REGISTERED)
+
+
+def implementations_of(name: str) -> list[str]:
+    return [implementation.name for implementation in registry.find(name).implementations]
+
+
+def hold(name: str, implementation: str, factor: int = 1) -> None:
+    """In a process of its own, so that a kernel that crashes fails its test and not the run."""
+    report = in_child(
+        check_registered,
+        name,
+        implementations=[implementation],
+        examples=factor * EXAMPLES.get(implementation, EXAMPLES["cpu"]),
+        whole=implementation == implementations_of(name)[0],
+        timeout=900.0 * factor,
+    )
+    assert report.refused == {}
+    assert report.cases[implementation] > 0
 
 
 @pytest.mark.parametrize("name", REGISTERED)
 def test_every_registered_operation_holds(name: str) -> None:
-    report = check_operation(registry.find(name), implementations=["cpu", "reference"], examples=30)
-    assert report.cases["cpu"] == 60
-    assert report.cases["reference"] == 60
+    for implementation in implementations_of(name):
+        hold(name, implementation)
+
+
+@pytest.mark.kernels_deep
+@pytest.mark.parametrize("name", REGISTERED)
+def test_every_registered_operation_holds_deeply(name: str) -> None:
+    for implementation in implementations_of(name):
+        hold(name, implementation, DEEPER)
+
+
+def test_every_implementation_has_its_twins() -> None:
+    for name in OURS:
+        assert implementations_of(name) == ["cpu", "triton", "reference"], name
+
+
+def test_a_crash_in_a_child_is_a_failure_here() -> None:
+    assert in_child(sorted, [3, 1, 2]) == [1, 2, 3]
+    with pytest.raises(AssertionError, match="was killed by SIGABRT"):
+        in_child(os.abort)
+    with pytest.raises(AssertionError, match="no answer in 1 s"):
+        in_child(time.sleep, 60, timeout=1.0)
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        in_child(divmod, 1, 0)
+    with pytest.raises(AssertionError, match="unknown kernel 'nonsense'"):
+        in_child(check_registered, "nonsense")
 
 
 @pytest.mark.parametrize("name", ["qk_norm_rope", "gated_norm_modulate"])

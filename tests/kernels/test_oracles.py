@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from maquette_kernels import ops
-from maquette_kernels.resolution import use
+from maquette_kernels.registry import use
 
 IMPLEMENTATIONS = ["cpu", "reference"]
 

@@ -11,11 +11,13 @@ import torch
 from click.testing import CliRunner
 
 from maquette import MaquetteError
-from maquette_kernels import ops, registry, resolution, triton_support
+from maquette_kernels import ops, registry, triton_support
 from maquette_kernels.commands import kernels
 from maquette_kernels.operation import Implementation, Operation
-from maquette_kernels.qk_norm_rope import QK_NORM_ROPE
-from maquette_kernels.resolution import OVERRIDES, explain, use
+from maquette_kernels.overrides import OVERRIDES
+from maquette_kernels.registry import use
+from maquette_kernels.resolution import explain
+from maquette_kernels.transformer.qk_norm_rope import QK_NORM_ROPE
 
 CPU = torch.device("cpu")
 
@@ -101,10 +103,19 @@ def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
         ("qk_norm_rope=cuda", "unknown implementation of kernel 'qk_norm_rope': 'cuda'"),
     ],
 )
-def test_a_wrong_environment_is_told(text: str, message: str) -> None:
-    with pytest.raises(MaquetteError, match=message) as caught:
-        resolution.parse(text)
-    assert "\n" not in str(caught.value)
+def test_a_wrong_environment_is_told(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAQUETTE_KERNELS", text)
+    OVERRIDES.reread()
+    try:
+        with pytest.raises(MaquetteError, match=message) as called:
+            QK_NORM_ROPE(*example())
+        monkeypatch.delitem(registry._built, "qk_norm_rope", raising=False)
+        with pytest.raises(MaquetteError, match=message) as found:
+            registry.find("qk_norm_rope")
+    finally:
+        monkeypatch.delenv("MAQUETTE_KERNELS")
+        OVERRIDES.reread()
+    assert "\n" not in str(called.value) + str(found.value)
 
 
 def test_unknown_names_are_told() -> None:

@@ -19,10 +19,10 @@ from types import ModuleType
 import torch
 
 import maquette_kernels
-from maquette_kernels.gated_norm_modulate import GATED_NORM_MODULATE
 from maquette_kernels.operation import Implementation, Operation
-from maquette_kernels.qk_norm_rope import QK_NORM_ROPE
 from maquette_kernels.testing import check_operation
+from maquette_kernels.transformer.gated_norm_modulate import GATED_NORM_MODULATE
+from maquette_kernels.transformer.qk_norm_rope import QK_NORM_ROPE
 
 OPERATIONS = {operation.name: operation for operation in (QK_NORM_ROPE, GATED_NORM_MODULATE)}
 ROPE, NORM = "qk_norm_rope", "gated_norm_modulate"
@@ -47,7 +47,7 @@ FAULTS = {
 
 def faulty_copy(name: str, old: str, new: str, directory: Path) -> ModuleType:
     """The kernels of an operation with one piece of source replaced."""
-    source = (Path(maquette_kernels.__file__).parent / name / "triton_kernels.py").read_text()
+    source = (Path(maquette_kernels.__file__).parent / "transformer" / name / "triton_kernels.py").read_text()
     if old not in source:
         raise SystemExit(f"the fault's text is no longer in {name}: {old}")
     path = directory / f"{name}_{abs(hash(new))}.py"
@@ -99,7 +99,7 @@ def compilations() -> list[dict[str, object]]:
     facts = []
     for name, operation in OPERATIONS.items():
         for compilation in operation.implementation("triton").compilations():  # type: ignore[misc]
-            compiled = compilation.compile(90)
+            compiled = compilation.compile("sm_90")
             ptx = compiled.asm["ptx"]
             facts.append(
                 {

@@ -99,3 +99,9 @@ def mixed_devices(call: Call) -> str | None:
         return None
     where = ", ".join(f"{name} on {device}" for device, name in places.items())
     return f"its tensors lie on several devices ({where}); move them to one"
+
+
+def on_cpu(call: Call) -> str | None:
+    """Why a path for CPU tensors cannot run a call, or None."""
+    device = call.device.type
+    return None if device == "cpu" else f"needs CPU tensors, got {device}"

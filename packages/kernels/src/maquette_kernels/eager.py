@@ -10,15 +10,13 @@ run the same implementations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from maquette_kernels.custom_op import recall, remember, run_backward, run_forward
-
-if TYPE_CHECKING:
-    from maquette_kernels.operation import Operation
+from maquette_kernels.custom_op import recall, remember, run_backward, run_forward, whole_numbers
+from maquette_kernels.specification import Specification
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, float, int, bool, type(None)})
 
@@ -32,7 +30,7 @@ def is_watched(arguments: tuple[Any, ...]) -> bool:
     return not _PLAIN.issuperset(map(type, arguments))
 
 
-def run_eagerly(operation: Operation, arguments: tuple[Any, ...], needs_grad: bool) -> tuple[torch.Tensor, ...]:
+def run_eagerly(operation: Specification, arguments: tuple[Any, ...], needs_grad: bool) -> tuple[torch.Tensor, ...]:
     """Outputs of a call, through autograd if it needs gradients; else the residuals come along."""
     if needs_grad:
         results: tuple[torch.Tensor, ...] = _Eager.apply(operation, *arguments)  # type: ignore[no-untyped-call]
@@ -44,19 +42,20 @@ class _Eager(torch.autograd.Function):
     """Autograd around the implementations of any operation."""
 
     @staticmethod
-    def forward(ctx: Any, operation: Operation, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, operation: Specification, *arguments: Any) -> tuple[torch.Tensor, ...]:
         results = run_forward(operation, arguments, True)
         outputs, residuals = results[: operation.output_count], results[operation.output_count :]
         kept = [outputs[i] for i in operation.keeps]
         ctx.operation = operation
         ctx.arguments = remember(ctx, operation, arguments, (*kept, *residuals))
         ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*whole_numbers(outputs))
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        operation: Operation = ctx.operation
+        operation: Specification = ctx.operation
         result: list[torch.Tensor | None] = [None] * (len(ctx.arguments) + 1)
         if all(gradient is None for gradient in gradients):
             return tuple(result)

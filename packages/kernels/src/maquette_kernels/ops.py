@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from maquette_kernels.gated_norm_modulate import GATED_NORM_MODULATE
-from maquette_kernels.qk_norm_rope import QK_NORM_ROPE
+from maquette_kernels.transformer.gated_norm_modulate import GATED_NORM_MODULATE
+from maquette_kernels.transformer.qk_norm_rope import QK_NORM_ROPE
 
 
 def qk_norm_rope(

@@ -12,13 +12,13 @@ def register_kernels(register: Any) -> None:
     """The operations that come with maquette."""
     register(
         "qk_norm_rope",
-        "maquette_kernels.qk_norm_rope:QKNormRopeConfig",
-        "maquette_kernels.qk_norm_rope:build",
+        "maquette_kernels.transformer.qk_norm_rope:QKNormRopeConfig",
+        "maquette_kernels.transformer.qk_norm_rope:build",
     )
     register(
         "gated_norm_modulate",
-        "maquette_kernels.gated_norm_modulate:GatedNormModulateConfig",
-        "maquette_kernels.gated_norm_modulate:build",
+        "maquette_kernels.transformer.gated_norm_modulate:GatedNormModulateConfig",
+        "maquette_kernels.transformer.gated_norm_modulate:build",
     )
 
 

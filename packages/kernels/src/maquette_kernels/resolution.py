@@ -1,21 +1,21 @@
-"""Which implementation runs a call, why the others do not, and how to override the choice."""
+"""Which implementation runs a call, and why the others do not."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-from maquette.errors import MaquetteError, unknown_name
-from maquette_kernels.call import Call
+import torch
 
-if TYPE_CHECKING:
-    from maquette_kernels.operation import Implementation, Operation
+from maquette.errors import MaquetteError
+from maquette_kernels.call import Call, mixed_devices
+from maquette_kernels.implementation import Arguments, Implementation
+from maquette_kernels.overrides import OVERRIDES
+from maquette_kernels.specification import Specification
 
-ENVIRONMENT = "MAQUETTE_KERNELS"
-"""Environment variable with overrides, ``"operation=implementation,..."``, read when first needed."""
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -27,95 +27,36 @@ class Explanation:
     refusal: str | None
 
 
-class Overrides:
-    """Operations whose implementation a user has fixed, for the whole process.
-
-    Not a context variable: autograd runs backward passes in threads of its own, which would not see it.
-    """
-
-    def __init__(self) -> None:
-        self._by_context: dict[str, str] = {}
-        self._by_environment: dict[str, str] | None = None
-        self.version = 0
-
-    def get(self, name: str) -> str | None:
-        """The implementation fixed for an operation, or None."""
-        if self._by_environment is None:
-            self._by_environment = parse(os.environ.get(ENVIRONMENT, ""))
-        return self._by_context.get(name) or self._by_environment.get(name)
-
-    def set(self, name: str, implementation: str | None) -> None:
-        """Fix or, with None, free an operation. Every memoised resolution is void afterwards."""
-        if implementation is None:
-            self._by_context.pop(name, None)
-        else:
-            self._by_context[name] = implementation
-        self.version += 1
-
-    def current(self, name: str) -> str | None:
-        """What a context manager has fixed, the environment left aside."""
-        return self._by_context.get(name)
-
-    def reread(self) -> None:
-        """Forget what the environment said, so that it is read again."""
-        self._by_environment = None
-        self.version += 1
-
-
-OVERRIDES = Overrides()
-
-
-def parse(text: str) -> dict[str, str]:
-    """Read ``"qk_norm_rope=triton,gated_norm_modulate=reference"``; every name is checked.
+def resolve(operation: Specification, arguments: Arguments, needs_grad: bool) -> Implementation:
+    """The implementation that runs a call; remembered by the call's facts.
 
     Raises:
-        MaquetteError: bad syntax, unknown operation or unknown implementation.
+        MaquetteError: the call does not fit, or the implementation that a user fixed refuses it.
     """
-    # The registry imports operations, which import this module.
-    from maquette_kernels.registry import find
-
-    chosen: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, implementation = (piece.strip() for piece in item.partition("="))
-        if not equals:
-            raise MaquetteError(f"{ENVIRONMENT}: '{item}' is not written operation=implementation")
-        find(name).implementation(implementation)
-        chosen[name] = implementation
+    key = (OVERRIDES.version, needs_grad, *map(_fact, arguments))
+    chosen = operation.chosen.get(key)
+    if chosen is None:
+        call = Call.of(operation.signature.names, arguments, needs_grad=needs_grad)
+        raise_if_wrong(operation, call)
+        chosen = choose(operation, call)
+        if len(operation.chosen) >= _REMEMBERED:  # ragged lengths differ every step; do not grow without bound
+            operation.chosen.clear()
+        operation.chosen[key] = chosen
     return chosen
 
 
-@contextmanager
-def fixed(operation: Operation, implementation: str) -> Iterator[None]:
-    """:func:`use` for an operation at hand, registered or not."""
-    operation.implementation(implementation)
-    before = OVERRIDES.current(operation.name)
-    OVERRIDES.set(operation.name, implementation)
-    try:
-        yield
-    finally:
-        OVERRIDES.set(operation.name, before)
-
-
-@contextmanager
-def use(operation: str, implementation: str) -> Iterator[None]:
-    """Within the block, every call of an operation runs one implementation, in all threads of the process.
-
-    Args:
-        operation: a registered name, e.g. ``"qk_norm_rope"``.
-        implementation: one of its implementations, e.g. ``"reference"``.
+def raise_if_wrong(operation: Specification, call: Call) -> None:
+    """Reject a call that no implementation could run.
 
     Raises:
-        MaquetteError: no such operation or implementation; inside the block, a call that the implementation
-            refuses.
+        MaquetteError: naming the operand at fault.
     """
-    # The registry imports operations, which import this module.
-    from maquette_kernels.registry import find
-
-    with fixed(find(operation), implementation):
-        yield
+    reason = mixed_devices(call) or operation.validate(call)
+    if reason is not None:
+        raise MaquetteError(f"kernel '{operation.name}': {reason}")
 
 
-def choose(operation: Operation, call: Call) -> Implementation:
+def choose(operation: Specification, call: Call) -> Implementation:
     """The implementation that runs a call: the fixed one, else the first that does not refuse."""
     wanted = OVERRIDES.get(operation.name)
     if wanted is not None:
@@ -136,7 +77,7 @@ def choose(operation: Operation, call: Call) -> Implementation:
     raise MaquetteError(f"kernel '{operation.name}': no implementation takes this call ({'; '.join(refusals)})")
 
 
-def explain(operation: Operation, call: Call) -> list[Explanation]:
+def explain(operation: Specification, call: Call) -> list[Explanation]:
     """What :func:`choose` would do with a call, and why each other implementation was passed over."""
     wanted = OVERRIDES.get(operation.name)
     told: list[Explanation] = []
@@ -149,7 +90,23 @@ def explain(operation: Operation, call: Call) -> list[Explanation]:
     return told
 
 
-def unknown_implementation(operation: Operation, name: str) -> MaquetteError:
-    """The error for an implementation that an operation does not have."""
-    known = [implementation.name for implementation in operation.implementations]
-    return unknown_name(f"implementation of kernel '{operation.name}':", name, known)
+@contextmanager
+def fixed(operation: Specification, implementation: str) -> Iterator[None]:
+    """Within the block, every call of an operation, registered or not, runs one implementation.
+
+    Raises:
+        MaquetteError: the operation has no such implementation; inside the block, a call that it refuses.
+    """
+    operation.implementation(implementation)
+    before = OVERRIDES.current(operation.name)
+    OVERRIDES.set(operation.name, implementation)
+    try:
+        yield
+    finally:
+        OVERRIDES.set(operation.name, before)
+
+
+def _fact(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.device, value.dtype, value.shape, value.stride()
+    return value

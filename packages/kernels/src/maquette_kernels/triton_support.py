@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -20,6 +20,11 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MINIMUM_CAPABILITY = (8, 0)
+
+SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+"""Bytes of shared memory that one program may use, by the targets that kernels are compiled for in tests."""
+
+TARGETS = tuple(SHARED_MEMORY)
 
 
 @cache
@@ -83,13 +88,19 @@ class Compilation:
     multiples: tuple[str, ...] = ()
     """Integer arguments taken to be multiples of 16, as the launcher finds sizes and strides of real models.
     """
+    options: Mapping[str, int] = field(default_factory=dict)
+    """What the launch sets besides: ``num_warps``, ``num_stages``."""
+    expects: tuple[str, ...] = ()
+    """Texts that PTX for sm_90 must contain, such as ``"ld.global.v4"``, ``"wgmma"`` or ``"cp.async"``."""
 
-    def compile(self, arch: int = 90) -> Any:
-        """Compile for an NVIDIA compute capability, with no GPU present. Gives Triton's compiled kernel (ptx,
-        cubin).
+    def compile(self, target: str = "sm_90") -> Any:
+        """Compile for one of :data:`TARGETS`, with no such device present. Gives Triton's compiled kernel.
 
         Pointers are taken to be aligned to 16 bytes, as the launcher finds them for torch allocations.
         Not under ``TRITON_INTERPRET=1``, which turns kernels into something the compiler does not know.
+
+        Args:
+            target: ``"sm_80"`` (Ampere), ``"sm_90"`` (Hopper), ``"sm_100"`` (Blackwell) or ``"gfx942"`` (MI300).
         """
         import triton
         from triton.backends.compiler import GPUTarget
@@ -103,4 +114,8 @@ class Compilation:
             if signature[n].startswith("*") or n in self.multiples
         }
         source = ASTSource(self.kernel, signature, constexprs=dict(self.constants), attrs=aligned)
-        return triton.compile(source, target=GPUTarget("cuda", arch, 32))
+        if target.startswith("sm_"):
+            chip = GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
+        else:
+            chip = GPUTarget("hip", target, 64)
+        return triton.compile(source, target=chip, options=dict(self.options))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maquette_kernels.call import Call
-from maquette_kernels.gated_norm_modulate.reference import sequence_of_row, working_dtype
+from maquette_kernels.transformer.gated_norm_modulate.reference import sequence_of_row, working_dtype
 
 
 def supports(call: Call) -> str | None:

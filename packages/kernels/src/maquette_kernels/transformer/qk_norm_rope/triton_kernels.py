@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from maquette_kernels.qk_norm_rope.phases import frequencies, pairs_per_axis
+from maquette_kernels.transformer.qk_norm_rope.phases import frequencies, pairs_per_axis
 from maquette_kernels.triton_support import Compilation, tile
 
 PARTIAL_SUMS = 512

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels.call import Call
-from maquette_kernels.qk_norm_rope.phases import cos_sin
-from maquette_kernels.qk_norm_rope.reference import working_dtype
+from maquette_kernels.transformer.qk_norm_rope.phases import cos_sin
+from maquette_kernels.transformer.qk_norm_rope.reference import working_dtype
 
 
 def supports(call: Call) -> str | None:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from maquette_kernels import triton_support
 from maquette_kernels.call import Call
-from maquette_kernels.gated_norm_modulate import cpu
-from maquette_kernels.gated_norm_modulate.reference import reference, residuals, working_dtype
 from maquette_kernels.operation import Implementation, Operation
+from maquette_kernels.transformer.gated_norm_modulate import cpu
+from maquette_kernels.transformer.gated_norm_modulate.reference import reference, residuals, working_dtype
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -113,21 +113,21 @@ def _supports_triton(call: Call) -> str | None:
 
 
 def _triton_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    from maquette_kernels.gated_norm_modulate import triton_kernels
+    from maquette_kernels.transformer.gated_norm_modulate import triton_kernels
 
     with torch.cuda.device_of(arguments[0]):  # Triton launches on the current device, not on the tensors'
         return triton_kernels.forward(*arguments)
 
 
 def _triton_backward(arguments: Any, saved: Any, gradients: Any) -> tuple[Tensor | None, ...]:
-    from maquette_kernels.gated_norm_modulate import triton_kernels
+    from maquette_kernels.transformer.gated_norm_modulate import triton_kernels
 
     with torch.cuda.device_of(arguments[0]):
         return triton_kernels.backward(arguments, saved, gradients)
 
 
 def _triton_compilations() -> list[triton_support.Compilation]:
-    from maquette_kernels.gated_norm_modulate import triton_kernels
+    from maquette_kernels.transformer.gated_norm_modulate import triton_kernels
 
     return triton_kernels.compilations()
 

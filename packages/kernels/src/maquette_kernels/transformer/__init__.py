@@ -1,0 +1,1 @@
+"""Operations of transformer blocks: norms fused with what stands beside them, attention over ragged batches, fp8."""

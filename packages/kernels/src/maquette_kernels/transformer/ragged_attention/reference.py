@@ -1,0 +1,68 @@
+"""The obvious code for ``ragged_attention``: right in fp64, slow, and independent of the fast paths."""
+
+# Implementations take all arguments by position, as torch's operators do.
+# ruff: noqa: PLR0917
+from __future__ import annotations
+
+import torch
+from einops import einsum
+from torch import Tensor
+
+
+def reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    max_q: int,
+    max_k: int,
+    scale: float,
+) -> Tensor:
+    """``softmax(q k^T * scale) v`` in each sequence and head; zeros where a sequence has no keys.
+
+    As attention in a narrow dtype does everywhere, the weights are rounded to the dtype of v before they meet it.
+    """
+    parts = [q.new_zeros(0, *q.shape[1:])]
+    for scores, rows, keys in _scores(q, k, q_offsets, k_offsets, scale):
+        weights = scores.softmax(-1).to(v.dtype).to(scores.dtype)
+        values = v[keys].to(scores.dtype)
+        mixed = einsum(weights, values, "h i j, j h d -> i h d") if len(values) else torch.zeros_like(q[rows])
+        parts.append(mixed.to(q.dtype))
+    return torch.cat(parts)
+
+
+def residuals(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    max_q: int,
+    max_k: int,
+    scale: float,
+) -> tuple[Tensor]:
+    """Logarithm of the sum of each row's exponentials, [H, T], 0 where a sequence has no keys."""
+    parts = [torch.zeros(q.shape[1], 0, dtype=working_dtype(q), device=q.device)]
+    for scores, _, _ in _scores(q, k, q_offsets, k_offsets, scale):
+        parts.append(scores.logsumexp(-1) if scores.shape[-1] else scores.new_zeros(scores.shape[:2]))
+    return (torch.cat(parts, -1),)
+
+
+def working_dtype(q: Tensor) -> torch.dtype:
+    """Dtype of scores and their sums: at least float32."""
+    return torch.promote_types(q.dtype, torch.float32)
+
+
+def _scores(
+    q: Tensor, k: Tensor, q_offsets: Tensor, k_offsets: Tensor, scale: float
+) -> list[tuple[Tensor, slice, slice]]:
+    """Scores [H, rows, keys] of each sequence that has rows, and where its rows and keys lie."""
+    found = []
+    ends = zip(q_offsets[:-1].tolist(), q_offsets[1:].tolist(), k_offsets[:-1].tolist(), k_offsets[1:].tolist())
+    for q_first, q_behind, k_first, k_behind in ends:
+        rows, keys = slice(q_first, q_behind), slice(k_first, k_behind)
+        if q_behind > q_first:
+            wide = (q[rows].to(working_dtype(q)), k[keys].to(working_dtype(q)))
+            found.append((einsum(*wide, "i h d, j h d -> h i j") * scale, rows, keys))
+    return found
