@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from maquette_kernels.transformer.gated_norm_modulate.operation import (
     GATED_NORM_MODULATE,
-    GatedNormModulateConfig,
     build,
 )
 
-__all__ = ["GATED_NORM_MODULATE", "GatedNormModulateConfig", "build"]
+__all__ = ["GATED_NORM_MODULATE", "build"]

@@ -15,14 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette_kernels.call import Call
 from maquette_kernels.transformer.gated_norm_modulate.reference import sequence_of_row, working_dtype
-
-
-def supports(call: Call) -> str | None:
-    """Why this path cannot run a call, or None."""
-    device = call.device.type
-    return None if device == "cpu" else f"needs CPU tensors, got {device}"
 
 
 def forward(

@@ -6,16 +6,15 @@ of preference.
 # ruff: noqa: PLR0917
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call
-from maquette_kernels.operation import Implementation, Operation
-from maquette_kernels.transformer.gated_norm_modulate import cpu
+from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.implementation import lazy
+from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.transformer.gated_norm_modulate.reference import reference, residuals, working_dtype
 
 if TYPE_CHECKING:
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 MAX_DIM = 8192
 RAGGED_RANK = 2
 DENSE_RANK = 3
-
-
-@dataclass(frozen=True)
-class GatedNormModulateConfig:
-    """Nothing to configure."""
 
 
 def validate(call: Call) -> str | None:
@@ -112,26 +106,6 @@ def _supports_triton(call: Call) -> str | None:
     return triton_support.refusal(call, rows=("x", "h", "gate", "scale", "shift", "offsets"))
 
 
-def _triton_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    from maquette_kernels.transformer.gated_norm_modulate import triton_kernels
-
-    with torch.cuda.device_of(arguments[0]):  # Triton launches on the current device, not on the tensors'
-        return triton_kernels.forward(*arguments)
-
-
-def _triton_backward(arguments: Any, saved: Any, gradients: Any) -> tuple[Tensor | None, ...]:
-    from maquette_kernels.transformer.gated_norm_modulate import triton_kernels
-
-    with torch.cuda.device_of(arguments[0]):
-        return triton_kernels.backward(arguments, saved, gradients)
-
-
-def _triton_compilations() -> list[triton_support.Compilation]:
-    from maquette_kernels.transformer.gated_norm_modulate import triton_kernels
-
-    return triton_kernels.compilations()
-
-
 GATED_NORM_MODULATE = Operation(
     name="gated_norm_modulate",
     reference=reference,
@@ -144,12 +118,18 @@ GATED_NORM_MODULATE = Operation(
     example=example,
     cost=cost,
     implementations=(
-        Implementation("cpu", cpu.forward, cpu.backward, cpu.supports),
-        Implementation("triton", _triton_forward, _triton_backward, _supports_triton, _triton_compilations),
+        lazy("cpu", "maquette_kernels.transformer.gated_norm_modulate.cpu", on_cpu, backward=True),
+        lazy(
+            "triton",
+            "maquette_kernels.transformer.gated_norm_modulate.triton_kernels",
+            _supports_triton,
+            backward=True,
+            compilations=True,
+        ),
     ),
 )
 
 
-def build(config: GatedNormModulateConfig) -> Operation:
+def build(config: NoSettings) -> Operation:
     """Gated residual, LayerNorm and modulation (adaLN) in one pass, dense or ragged."""
     return GATED_NORM_MODULATE

@@ -39,7 +39,7 @@ def _bounds(offsets, sequence, length, RAGGED: tl.constexpr):
 
 
 @triton.jit
-def _sequence_of(offsets, row, batch, length, STEPS: tl.constexpr, RAGGED: tl.constexpr):
+def sequence_of(offsets, row, batch, length, STEPS: tl.constexpr, RAGGED: tl.constexpr):
     """Sequence of each row: the last one that begins at or before it, by binary search."""
     if RAGGED:
         low = row * 0
@@ -57,17 +57,11 @@ def _sequence_of(offsets, row, batch, length, STEPS: tl.constexpr, RAGGED: tl.co
 
 
 @triton.jit
-def forward_kernel(
-    x, h, gate, scale, shift, offsets, y_out, out, mean_out, rstd_out,
-    rows, dim, batch, length, x_batch, x_row, h_batch, h_row, gate_row, scale_row, shift_row, eps,
-    ROWS: tl.constexpr, DIM: tl.constexpr, STEPS: tl.constexpr, RAGGED: tl.constexpr,
+def modulated_rows(
+    x, h, gate, scale, shift, sequence, inner, column, mask, dim,
+    x_batch, x_row, h_batch, h_row, gate_row, scale_row, shift_row, eps,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, DIM)[None, :]
-    live = row < rows
-    mask = live[:, None] & (column < dim)
-    sequence = _sequence_of(offsets, tl.where(live, row, 0), batch, length, STEPS, RAGGED)
-    inner = row - sequence * length
+    """y and its modulated norm of a tile of rows, with the rows' mean and reciprocal standard deviation."""
     g = tl.load(gate + (sequence * gate_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
     a = tl.load(x + (sequence * x_batch + inner * x_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
     b = tl.load(h + (sequence * h_batch + inner * h_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
@@ -77,11 +71,60 @@ def forward_kernel(
     rstd = tl.rsqrt(tl.sum(centred * centred, 1) / dim + eps)
     factor = 1.0 + tl.load(scale + (sequence * scale_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
     term = tl.load(shift + (sequence * shift_row)[:, None] + column, mask=mask, other=0.0).to(tl.float32)
+    return y, centred * rstd[:, None] * factor + term, mean, rstd
+
+
+@triton.jit
+def forward_kernel(
+    x, h, gate, scale, shift, offsets, y_out, out, mean_out, rstd_out,
+    rows, dim, batch, length, x_batch, x_row, h_batch, h_row, gate_row, scale_row, shift_row, eps,
+    ROWS: tl.constexpr, DIM: tl.constexpr, STEPS: tl.constexpr, RAGGED: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, DIM)[None, :]
+    live = row < rows
+    mask = live[:, None] & (column < dim)
+    sequence = sequence_of(offsets, tl.where(live, row, 0), batch, length, STEPS, RAGGED)
+    y, modulated, mean, rstd = modulated_rows(
+        x, h, gate, scale, shift, sequence, row - sequence * length, column, mask, dim,
+        x_batch, x_row, h_batch, h_row, gate_row, scale_row, shift_row, eps,
+    )  # fmt: skip
     place = (row * dim)[:, None] + column
     tl.store(y_out + place, y.to(y_out.dtype.element_ty), mask=mask)
-    tl.store(out + place, (centred * rstd[:, None] * factor + term).to(out.dtype.element_ty), mask=mask)
+    tl.store(out + place, modulated.to(out.dtype.element_ty), mask=mask)
     tl.store(mean_out + row, mean, mask=live)
     tl.store(rstd_out + row, rstd, mask=live)
+
+
+@triton.jit
+def _pull_rows(
+    x, h, g, factor, mean_in, rstd_in, y_grad, out_grad, dx, dh, row, live, sequence, inner, column, mask, dim,
+    x_batch, x_row, h_batch, h_row,
+    ROWS: tl.constexpr, DIM: tl.constexpr, HAS_Y: tl.constexpr, HAS_OUT: tl.constexpr,
+):  # fmt: skip
+    """Gradients of x and h of a tile of rows of one sequence; gives what it adds to those of gate, scale and shift."""
+    place = (row * dim)[:, None] + column
+    x_place = (sequence * x_batch + inner * x_row)[:, None] + column
+    h_place = (sequence * h_batch + inner * h_row)[:, None] + column
+    b = tl.load(h + h_place, mask=mask, other=0.0).to(tl.float32)
+    dy = tl.zeros((ROWS, DIM), tl.float32)
+    normed = tl.zeros((ROWS, DIM), tl.float32)
+    upstream = tl.zeros((ROWS, DIM), tl.float32)
+    if HAS_OUT:
+        a = tl.load(x + x_place, mask=mask, other=0.0).to(tl.float32)
+        mean = tl.load(mean_in + row, mask=live, other=0.0)[:, None]
+        rstd = tl.load(rstd_in + row, mask=live, other=0.0)[:, None]
+        normed = tl.where(mask, (a + g * b - mean) * rstd, 0.0)
+        upstream = tl.load(out_grad + place, mask=mask, other=0.0).to(tl.float32)
+        u = upstream * factor
+        average = (tl.sum(u, 1) / dim)[:, None]
+        along = (tl.sum(u * normed, 1) / dim)[:, None]
+        dy = tl.where(mask, (u - average - normed * along) * rstd, 0.0)
+    if HAS_Y:
+        dy += tl.load(y_grad + place, mask=mask, other=0.0).to(tl.float32)
+    tl.store(dx + place, dy.to(dx.dtype.element_ty), mask=mask)
+    tl.store(dh + place, (dy * g).to(dh.dtype.element_ty), mask=mask)
+    return tl.sum(dy * b, 0), tl.sum(upstream * normed, 0), tl.sum(upstream, 0)
 
 
 @triton.jit
@@ -92,12 +135,11 @@ def backward_kernel(
     HAS_Y: tl.constexpr, HAS_OUT: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
-    start = program * RUN
-    stop = tl.minimum(start + RUN, rows)
+    piece = program * RUN
+    stop = tl.minimum(piece + RUN, rows)
     column = tl.arange(0, DIM)
     inside = column < dim
-    sequence = _sequence_of(offsets, start, batch, length, STEPS, RAGGED)
-    piece = start
+    sequence = sequence_of(offsets, piece, batch, length, STEPS, RAGGED)
     while piece < stop:
         _first, behind = _bounds(offsets, sequence, length, RAGGED)
         end = tl.minimum(behind, stop)
@@ -111,29 +153,14 @@ def backward_kernel(
             row = cursor + tl.arange(0, ROWS)
             live = row < end
             mask = live[:, None] & inside[None, :]
-            inner = row - sequence * length
-            place = (row * dim)[:, None] + column[None, :]
-            x_place = (sequence * x_batch + inner * x_row)[:, None] + column[None, :]
-            h_place = (sequence * h_batch + inner * h_row)[:, None] + column[None, :]
-            b = tl.load(h + h_place, mask=mask, other=0.0).to(tl.float32)
-            dy = tl.zeros((ROWS, DIM), tl.float32)
-            if HAS_OUT:
-                a = tl.load(x + x_place, mask=mask, other=0.0).to(tl.float32)
-                mean = tl.load(mean_in + row, mask=live, other=0.0)[:, None]
-                rstd = tl.load(rstd_in + row, mask=live, other=0.0)[:, None]
-                normed = tl.where(mask, (a + g * b - mean) * rstd, 0.0)
-                upstream = tl.load(out_grad + place, mask=mask, other=0.0).to(tl.float32)
-                scale_sum += tl.sum(upstream * normed, 0)
-                shift_sum += tl.sum(upstream, 0)
-                u = upstream * factor
-                average = (tl.sum(u, 1) / dim)[:, None]
-                along = (tl.sum(u * normed, 1) / dim)[:, None]
-                dy = tl.where(mask, (u - average - normed * along) * rstd, 0.0)
-            if HAS_Y:
-                dy += tl.load(y_grad + place, mask=mask, other=0.0).to(tl.float32)
-            gate_sum += tl.sum(dy * b, 0)
-            tl.store(dx + place, dy.to(dx.dtype.element_ty), mask=mask)
-            tl.store(dh + place, (dy * g).to(dh.dtype.element_ty), mask=mask)
+            gate_part, scale_part, shift_part = _pull_rows(
+                x, h, g, factor, mean_in, rstd_in, y_grad, out_grad, dx, dh,
+                row, live, sequence, row - sequence * length, column[None, :], mask, dim,
+                x_batch, x_row, h_batch, h_row, ROWS, DIM, HAS_Y, HAS_OUT,
+            )  # fmt: skip
+            gate_sum += gate_part
+            scale_sum += scale_part
+            shift_sum += shift_part
             cursor += ROWS
         slot = partial + (program + sequence) * (3 * dim) + column
         tl.store(slot, gate_sum, mask=inside)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from maquette_kernels.transformer.qk_norm_rope.operation import QK_NORM_ROPE, QKNormRopeConfig, build
+from maquette_kernels.transformer.qk_norm_rope.operation import QK_NORM_ROPE, build
 
-__all__ = ["QK_NORM_ROPE", "QKNormRopeConfig", "build"]
+__all__ = ["QK_NORM_ROPE", "build"]

@@ -15,15 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette_kernels.call import Call
 from maquette_kernels.transformer.qk_norm_rope.phases import cos_sin
 from maquette_kernels.transformer.qk_norm_rope.reference import working_dtype
-
-
-def supports(call: Call) -> str | None:
-    """Why this path cannot run a call, or None."""
-    device = call.device.type
-    return None if device == "cpu" else f"needs CPU tensors, got {device}"
 
 
 def forward(

@@ -6,16 +6,15 @@ preference.
 # ruff: noqa: PLR0917
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call
-from maquette_kernels.operation import Implementation, Operation
-from maquette_kernels.transformer.qk_norm_rope import cpu
+from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.implementation import lazy
+from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.transformer.qk_norm_rope.reference import reference, residuals, working_dtype
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
 SPACE_DIMS = 3
 MAX_DIM = 512
-
-
-@dataclass(frozen=True)
-class QKNormRopeConfig:
-    """Nothing to configure."""
 
 
 def validate(call: Call) -> str | None:
@@ -106,26 +100,6 @@ def _supports_triton(call: Call) -> str | None:
     return triton_support.refusal(call, rows=("q", "k"))
 
 
-def _triton_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    from maquette_kernels.transformer.qk_norm_rope import triton_kernels
-
-    with torch.cuda.device_of(arguments[0]):  # Triton launches on the current device, not on the tensors'
-        return triton_kernels.forward(*arguments)
-
-
-def _triton_backward(arguments: Any, saved: Any, gradients: Any) -> tuple[Tensor | None, ...]:
-    from maquette_kernels.transformer.qk_norm_rope import triton_kernels
-
-    with torch.cuda.device_of(arguments[0]):
-        return triton_kernels.backward(arguments, saved, gradients)
-
-
-def _triton_compilations() -> list[triton_support.Compilation]:
-    from maquette_kernels.transformer.qk_norm_rope import triton_kernels
-
-    return triton_kernels.compilations()
-
-
 QK_NORM_ROPE = Operation(
     name="qk_norm_rope",
     reference=reference,
@@ -137,12 +111,18 @@ QK_NORM_ROPE = Operation(
     example=example,
     cost=cost,
     implementations=(
-        Implementation("cpu", cpu.forward, cpu.backward, cpu.supports),
-        Implementation("triton", _triton_forward, _triton_backward, _supports_triton, _triton_compilations),
+        lazy("cpu", "maquette_kernels.transformer.qk_norm_rope.cpu", on_cpu, backward=True),
+        lazy(
+            "triton",
+            "maquette_kernels.transformer.qk_norm_rope.triton_kernels",
+            _supports_triton,
+            backward=True,
+            compilations=True,
+        ),
     ),
 )
 
 
-def build(config: QKNormRopeConfig) -> Operation:
+def build(config: NoSettings) -> Operation:
     """RMSNorm of queries and keys, then rotary embedding of 3D positions."""
     return QK_NORM_ROPE

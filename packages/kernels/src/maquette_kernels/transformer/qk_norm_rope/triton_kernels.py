@@ -99,6 +99,22 @@ def _rotate_back_rows(g, x, w, rstd_in, dx, g_source, source, target, row, row_m
 
 
 @triton.jit
+def _step_back(
+    g, x, w, rstd_in, dx, g_batch, g_token, g_head, x_batch, x_token, x_head,
+    batch, token, head, pair, half, row, row_mask, cos, sin,
+):  # fmt: skip
+    """Gradient of a tile of rows of q or of k; gives what it adds to that of the weight, by halves."""
+    column = pair[None, None, :]
+    mask = row_mask[:, :, None] & (column < half)
+    target = (row * (2 * half))[:, :, None] + column
+    source = ((batch * x_batch + token * x_token)[:, None] + (head * x_head)[None, :])[:, :, None] + column
+    g_source = ((batch * g_batch + token * g_token)[:, None] + (head * g_head)[None, :])[:, :, None] + column
+    return _rotate_back_rows(
+        g, x, w, rstd_in, dx, g_source, source, target, row, row_mask, mask, pair, half, cos, sin
+    )  # fmt: skip
+
+
+@triton.jit
 def backward_kernel(
     q, k, q_weight, k_weight, positions, table, q_rstd, k_rstd, q_grad, k_grad, dq, dk, partial,
     all_tokens, tokens, heads, half, per_axis, q_batch, q_token, q_head, k_batch, k_token, k_head,
@@ -119,50 +135,17 @@ def backward_kernel(
         token = index - batch * tokens
         cos, sin = _phases(positions, table, batch, token, live, p_batch, per_axis, HALF)
         row_mask = live[:, None] & (head < heads)[None, :]
-        mask = row_mask[:, :, None] & (pair < half)[None, None, :]
         row = index[:, None] * heads + head[None, :]
-        column = pair[None, None, :]
-        target = (row * (2 * half))[:, :, None] + column
-        q_source = ((batch * q_batch + token * q_token)[:, None] + (head * q_head)[None, :])[:, :, None] + column
-        k_source = ((batch * k_batch + token * k_token)[:, None] + (head * k_head)[None, :])[:, :, None] + column
-        qg_source = ((batch * qg_batch + token * qg_token)[:, None] + (head * qg_head)[None, :])[:, :, None] + column
-        kg_source = ((batch * kg_batch + token * kg_token)[:, None] + (head * kg_head)[None, :])[:, :, None] + column
-        sum_first, sum_second = _rotate_back_rows(
-            q_grad,
-            q,
-            q_weight,
-            q_rstd,
-            dq,
-            qg_source,
-            q_source,
-            target,
-            row,
-            row_mask,
-            mask,
-            pair,
-            half,
-            cos,
-            sin,
-        )
+        sum_first, sum_second = _step_back(
+            q_grad, q, q_weight, q_rstd, dq, qg_batch, qg_token, qg_head, q_batch, q_token, q_head,
+            batch, token, head, pair, half, row, row_mask, cos, sin,
+        )  # fmt: skip
         dqw_first += sum_first
         dqw_second += sum_second
-        sum_first, sum_second = _rotate_back_rows(
-            k_grad,
-            k,
-            k_weight,
-            k_rstd,
-            dk,
-            kg_source,
-            k_source,
-            target,
-            row,
-            row_mask,
-            mask,
-            pair,
-            half,
-            cos,
-            sin,
-        )
+        sum_first, sum_second = _step_back(
+            k_grad, k, k_weight, k_rstd, dk, kg_batch, kg_token, kg_head, k_batch, k_token, k_head,
+            batch, token, head, pair, half, row, row_mask, cos, sin,
+        )  # fmt: skip
         dkw_first += sum_first
         dkw_second += sum_second
     slot = partial + program * (4 * half) + pair

@@ -6,7 +6,7 @@ preference.
 # ruff: noqa: PLR0917
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from maquette_kernels import triton_support
 from maquette_kernels.call import Call, on_cpu
 from maquette_kernels.implementation import lazy
 from maquette_kernels.operation import NoSettings, Operation
+from maquette_kernels.tolerance import Verdict, flash_attention_rule
 from maquette_kernels.transformer.ragged_attention.reference import reference, residuals, working_dtype
 
 if TYPE_CHECKING:
@@ -82,17 +83,18 @@ def inputs(dtype: torch.dtype) -> SearchStrategy[tuple[Any, ...]]:
 
     @st.composite
     def draw_arguments(draw: Any) -> tuple[Any, ...]:
-        few = st.lists(st.sampled_from([0, 1, 2, 7, 15, 16, 17]), min_size=0, max_size=3)
-        lengths = draw(few | st.sampled_from([[33], [16, 16, 16], [4] * 5]))
-        others = st.lists(st.sampled_from([0, 1, 3, 15, 16, 17, 33]), min_size=len(lengths), max_size=len(lengths))
-        keys = draw(st.just(lengths) | others)
-        heads, dim = draw(st.sampled_from([(1, 16), (2, 5), (1, 33), (3, 8), (2, 1)]))
+        few = st.lists(st.sampled_from([0, 1, 2, 7, 15, 16, 17]), min_size=0, max_size=2)
+        lengths = draw(few | st.sampled_from([[33], [5, 2, 5], [0, 3, 0, 2]]))
+        others = st.lists(st.sampled_from([0, 1, 3, 15, 16, 17]), min_size=len(lengths), max_size=len(lengths))
+        keys = list(draw(st.just(lengths) | others))
+        if lengths and max(keys) < 2:  # with one key each, gradients of q are zero but for rounding: nothing to compare
+            keys[lengths.index(max(lengths))] = 3
+        heads, dim = draw(st.sampled_from([(1, 16), (2, 5), (1, 33), (1, 8), (2, 4)]))
         generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
         q = draw(st.sampled_from([1.0, 4.0])) * torch.randn(sum(lengths), heads, dim, generator=generator)
         k, v = torch.randn(2, sum(keys), heads, dim, generator=generator)
-        v = v + draw(st.sampled_from([0.0, 5.0]))
         offsets = [torch.tensor([0, *given], dtype=torch.int64).cumsum(0) for given in (lengths, keys)]
-        slack = draw(st.sampled_from([0, 0, 1, 9]))
+        slack = draw(st.sampled_from([0, 0, 1, 5]))
         bounds = [max(given, default=0) + slack for given in (lengths, keys)]
         return q.to(dtype), k.to(dtype), v.to(dtype), *offsets, *bounds, draw(st.sampled_from([dim**-0.5, 0.3]))
 
@@ -116,17 +118,32 @@ def sequences_are_alone(run: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     if len(q_offsets) < 2:
         return
     q_first, k_first = int(q_offsets[-2]), int(k_offsets[-2])
-    alone = run(
-        q[q_first:], k[k_first:], v[k_first:], q_offsets[-2:] - q_first, k_offsets[-2:] - k_first, *rest
-    )[0].float()
-    among = run(*arguments)[0].float()[q_first:]
-    _near(among, alone, arguments, "the last sequence gives something else when it is alone")
+    last = (q_offsets[-2:] - q_first, k_offsets[-2:] - k_first)
+    (alone,) = run(q[q_first:], k[k_first:], v[k_first:], *last, *rest)
+    (among,) = run(*arguments)
+    _near(among[q_first:].float(), alone.float(), arguments, "the last sequence gives something else when it is alone")
 
 
 def _near(a: Tensor, b: Tensor, arguments: tuple[Any, ...], message: str) -> None:
     largest = arguments[2].float().abs().amax().item() if arguments[2].numel() else 0.0
     bound = 1e-4 if arguments[0].dtype == torch.float32 else 0.05
     assert not a.numel() or (a - b).abs().max().item() <= bound * max(largest, 1.0), message
+
+
+def tolerance(result: Tensor, baselines: Sequence[Tensor], oracle: Tensor) -> Verdict:
+    """The common rule and a little more: in float32 two times 2^-20, as torch's kernel for CPUs has exponentials of 20
+    bits; in a narrow dtype two units in the last place, as gradients hang on the rounded output.
+
+    Logarithms of sums [H, T] are float32 in narrow calls too, whose exponentials are worse: they may be off by 2^-13,
+    which changes weights by as much, a small part of a narrow dtype's unit.
+    """
+    verdict = flash_attention_rule(result, baselines, oracle)
+    if not oracle.numel() or result.dtype == torch.float64:
+        return verdict
+    if result.dim() == 2:
+        return Verdict(verdict.error, verdict.allowed + 2.0**-13)
+    unit = 2.0**-20 if result.dtype == torch.float32 else torch.finfo(result.dtype).eps
+    return Verdict(verdict.error, verdict.allowed + 2 * unit * oracle.abs().max().item())
 
 
 def _supports_triton(call: Call) -> str | None:
@@ -147,6 +164,7 @@ RAGGED_ATTENTION = Operation(
     inputs=inputs,
     example=example,
     cost=cost,
+    tolerance=tolerance,
     laws=(keys_may_be_permuted, sequences_are_alone),
     linear=("v",),
     workload=workload,

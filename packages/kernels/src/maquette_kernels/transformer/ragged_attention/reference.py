@@ -4,8 +4,10 @@
 # ruff: noqa: PLR0917
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
-from einops import einsum
+from einops import einsum, rearrange
 from torch import Tensor
 
 
@@ -21,14 +23,17 @@ def reference(
 ) -> Tensor:
     """``softmax(q k^T * scale) v`` in each sequence and head; zeros where a sequence has no keys.
 
-    As attention in a narrow dtype does everywhere, the weights are rounded to the dtype of v before they meet it.
+    Written as a quotient of two sums, as attention is computed wherever the weights are never held whole: gradients
+    then cancel as they do there. In a narrow dtype the weights are rounded to it before they meet the values.
     """
     parts = [q.new_zeros(0, *q.shape[1:])]
     for scores, rows, keys in _scores(q, k, q_offsets, k_offsets, scale):
-        weights = scores.softmax(-1).to(v.dtype).to(scores.dtype)
-        values = v[keys].to(scores.dtype)
-        mixed = einsum(weights, values, "h i j, j h d -> i h d") if len(values) else torch.zeros_like(q[rows])
-        parts.append(mixed.to(q.dtype))
+        if not scores.shape[-1]:
+            parts.append(torch.zeros_like(q[rows]))
+            continue
+        weights = (scores - scores.detach().amax(-1, keepdim=True)).exp()
+        mixed = einsum(weights.to(v.dtype).to(scores.dtype), v[keys].to(scores.dtype), "h i j, j h d -> i h d")
+        parts.append((mixed / rearrange(weights.sum(-1), "h i -> i h 1")).to(q.dtype))
     return torch.cat(parts)
 
 
@@ -59,8 +64,8 @@ def _scores(
 ) -> list[tuple[Tensor, slice, slice]]:
     """Scores [H, rows, keys] of each sequence that has rows, and where its rows and keys lie."""
     found = []
-    ends = zip(q_offsets[:-1].tolist(), q_offsets[1:].tolist(), k_offsets[:-1].tolist(), k_offsets[1:].tolist())
-    for q_first, q_behind, k_first, k_behind in ends:
+    ends = [pairwise(offsets.tolist()) for offsets in (q_offsets, k_offsets)]
+    for (q_first, q_behind), (k_first, k_behind) in zip(*ends, strict=True):
         rows, keys = slice(q_first, q_behind), slice(k_first, k_behind)
         if q_behind > q_first:
             wide = (q[rows].to(working_dtype(q)), k[keys].to(working_dtype(q)))
