@@ -1,0 +1,1 @@
+"""Space-filling curves: Morton and Hilbert codes of voxels, and the order of voxels along them."""

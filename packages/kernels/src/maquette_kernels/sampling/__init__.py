@@ -1,0 +1,1 @@
+"""Features looked up at points: from sparse voxels, from three planes."""
