@@ -1,8 +1,4 @@
-"""Distance grids to closed, outward-facing meshes with vertex colours.
-
-Lewiner et al., "Efficient implementation of Marching Cubes' cases with topological guarantees", 2003
-(scikit-image).
-"""
+"""Distance grids to closed, outward-facing meshes with vertex colours."""
 
 from __future__ import annotations
 
@@ -14,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from skimage.measure import marching_cubes
 from torch import Tensor
 
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
+from maquette_kernels.surface.functions import marching_cubes
 
 CLEARANCE = 0.01  # least magnitude of a sample: a surface through a sample itself would give coinciding vertices
 GRAY = 190
@@ -82,7 +78,7 @@ def extract(field: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
         )
     padded = np.pad(np.clip(field, -1, 1), 1, constant_values=1.0)
     padded = np.where(np.abs(padded) < CLEARANCE, np.where(padded < 0, -CLEARANCE, CLEARANCE), padded)
-    vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
+    vertices, faces = (found.numpy() for found in marching_cubes(torch.from_numpy(padded)))
     placed = (vertices.astype(np.float64) - 0.5) / np.array(field.shape) - 0.5
     return placed, faces.astype(np.int64)
 
