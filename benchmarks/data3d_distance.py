@@ -1,13 +1,13 @@
 """Signed distances beside the public libraries: time, and the share of wrong signs on six defects.
 
-    NUMBA_NUM_THREADS=1 IGL_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/data3d_distance.py
+    IGL_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/data3d_distance.py
         [threads=1] [rounds=5] [points=100000] [band=256]
 
 Two meshes, a torus of 51,200 faces and a box of 97,200, each made defective in six ways. Half of the points are even
 in a cube of side 1.05 about the mesh (longest side .9), half lie around its surface (normal noise, sigma .02 in space).
 Truth is the pseudonormal sign of the whole mesh, or the union of two. Every method is handed plain arrays and pays
-for its own tree; ours for its repairs too. The methods take turns; medians, the spread from the fastest to the
-slowest run, and ratios round by round. A method whose library is not installed is left out: open3d,
+for its own tree; ours for its repairs too. The methods take turns, in random order; medians, the spread from the
+fastest to the slowest run, and ratios round by round. A method whose library is not installed is left out: open3d,
 point_cloud_utils and warp are no dependencies. The second part asks a narrow band beside a dense query.
 """
 
@@ -16,15 +16,15 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from unittest.mock import MagicMock
 
 import igl
-import numba
 import numpy as np
+import torch
 import trimesh
+from interleaved import measure, ratio
 
 from maquette_data3d.geometry.distance import signed_distance
 from maquette_data3d.geometry.fields import cell_centres, mesh_field
@@ -179,18 +179,6 @@ def shown(seconds: list[float]) -> str:
     return f"{middle:8.0f} ms ({low:.0f} - {high:.0f})"
 
 
-def interleaved(asked: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, taking turns, after one round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
-    for turn in range(rounds + 1):
-        for name, ask in asked.items():
-            start = time.perf_counter()
-            ask()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def compare(name: str, mesh: trimesh.Trimesh, inner: trimesh.Trimesh) -> None:
     """One mesh: times on the whole one, wrong signs on all."""
     rng = np.random.default_rng(3)
@@ -200,12 +188,12 @@ def compare(name: str, mesh: trimesh.Trimesh, inner: trimesh.Trimesh) -> None:
     cases, ways = defects(mesh, inner, points), methods()
     print(f"\n{name}: {len(mesh.faces)} faces, {len(points)} points, {SETTINGS['threads']} thread(s)")
     vertices, faces, _ = cases["whole"]
-    seconds = interleaved({way: lambda m=ways[way]: m(vertices, faces, points) for way in ways}, SETTINGS["rounds"])
+    seconds = measure({way: lambda m=ways[way]: m(vertices, faces, points) for way in ways}, SETTINGS["rounds"])
     print(f"  {'':58s} {'time':26s} x ours   wrong signs, %: " + " ".join(f"{case:>8s}" for case in cases))
     for way, method in ways.items():
-        ratio = statistics.median(a / b for a, b in zip(seconds[way], seconds[OURS], strict=True))
+        _, times, _ = ratio(seconds, way, OURS)
         wrong = [((method(v, f, points) < 0) != truth).mean() * 100 for v, f, truth in cases.values()]
-        print(f"  {way:58s} {shown(seconds[way]):26s} {ratio:5.2f} " + " " * 18 + " ".join(f"{w:8.3f}" for w in wrong))
+        print(f"  {way:58s} {shown(seconds[way]):26s} {times:5.2f} " + " " * 18 + " ".join(f"{w:8.3f}" for w in wrong))
 
 
 def band() -> None:
@@ -219,16 +207,16 @@ def band() -> None:
         "band": lambda: mesh_field(vertices, faces, colors, resolution).tsdf(resolution, 4 / resolution),
         "dense": lambda: igl_pair(vertices, faces, points),
     }
-    seconds = interleaved(asked, min(SETTINGS["rounds"], 3))
+    seconds = measure(asked, min(SETTINGS["rounds"], 3))
     seconds["dense"] = [8 * s for s in seconds["dense"]]
-    ratio = statistics.median(a / b for a, b in zip(seconds["dense"], seconds["band"], strict=True))
+    _, times_band, _ = ratio(seconds, "dense", "band")
     print(f"\n{len(faces)} faces at {resolution}^3, half a band of 4 cells: narrow band {shown(seconds['band'])}")
-    print(f"  libigl at every cell {shown(seconds['dense'])}, x {ratio:.1f}")
+    print(f"  libigl at every cell {shown(seconds['dense'])}, x {times_band:.1f}")
 
 
 if __name__ == "__main__":
     SETTINGS |= {key: int(value) for key, _, value in (word.partition("=") for word in sys.argv[1:])}
-    numba.set_num_threads(min(SETTINGS["threads"], numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(SETTINGS["threads"])
     print(f"IGL_NUM_THREADS={os.environ.get('IGL_NUM_THREADS')} OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}")
     compare("torus", torus(), torus(0.2))
     compare("box", box(), scaled(box()).apply_scale(0.5))

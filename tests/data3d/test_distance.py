@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import igl
-import numba
 import numpy as np
 import pytest
+import torch
 import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from maquette.errors import MaquetteError
-from maquette_data3d.geometry import tree as tree_module
 from maquette_data3d.geometry.distance import signed_distance
 from maquette_data3d.geometry.repair import clean
-from maquette_data3d.geometry.tree import TriangleTree
+from maquette_kernels.distance.tree import TriangleTree
 
 SPHERE = trimesh.creation.icosphere(4, 0.45)
 TORUS = trimesh.creation.torus(0.32, 0.12, 64, 32)
@@ -76,8 +75,7 @@ def test_results_are_the_same_with_any_number_of_threads(monkeypatch):
     tree = TriangleTree(TORUS.vertices, TORUS.faces)
     points = scattered(3, 5000)
     before = (*tree.closest(points), tree.winding(points), tree.inside(points))
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(tree_module, "_CHUNK", 1024)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     after = (*tree.closest(points), tree.winding(points), tree.inside(points))
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 

@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from maquette.errors import MaquetteError
 from maquette_data3d.geometry.dual_grid import DualGrid, dual_grid, dual_grid_mesh
 from maquette_data3d.geometry.sampling import sharp_samples, surface_samples
-from maquette_data3d.geometry.tree import TriangleTree
 from maquette_data3d.geometry.voxels import sparse_voxels
+from maquette_kernels.distance.tree import TriangleTree
 
 SPHERE = trimesh.creation.icosphere(4, 0.4)
 DOME = SPHERE.submesh([np.flatnonzero(SPHERE.triangles_center[:, 1] > 0)], append=True)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from maquette.errors import MaquetteError
 from maquette_data3d.geometry.fields import mesh_field
 from maquette_data3d.geometry.sampling import (
-    farthest_order,
     in_file_order,
     near_points,
     sharp_edges,
@@ -95,21 +94,6 @@ def test_volume_points_fill_their_cube():
     found = volume_points(20_000, rng())
     assert np.abs(found).max() <= 0.525 and np.abs(found).max() > 0.52
     assert np.abs(found.mean(0)).max() < 0.01 and np.abs(found.var(0) - 1.05**2 / 12).max() < 0.003
-
-
-@given(st.integers(0, 10_000), st.integers(1, 60))
-def test_farthest_order_is_greedy(seed, count):
-    points = rng(seed).normal(size=(60, 3)).astype(np.float32)
-    order = farthest_order(points, count)
-    assert order[0] == 0 and len(np.unique(order)) == count
-    for step in range(1, count):
-        away = np.linalg.norm(points[:, None] - points[order[:step]], axis=2).min(1)
-        assert away[order[step]] >= away.max() - 1e-6
-
-
-def test_farthest_order_asks_for_enough_points():
-    with pytest.raises(MaquetteError, match="farthest_order: 3 of 2"):
-        farthest_order(np.zeros((2, 3)), 3)
 
 
 def test_samples_of_a_field_lead_back_to_the_file():

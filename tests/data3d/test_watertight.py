@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from maquette_data3d.geometry.repair import clean
 from maquette_data3d.geometry.sampling import surface_samples
-from maquette_data3d.geometry.tree import TriangleTree
 from maquette_data3d.geometry.watertight import filled, watertight
+from maquette_kernels.distance.tree import TriangleTree
 
 R = 64
 

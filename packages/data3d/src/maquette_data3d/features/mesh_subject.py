@@ -14,9 +14,9 @@ from maquette_data3d.features.subject import Rig, generator
 if TYPE_CHECKING:
     from maquette_data3d.geometry.fields import MeshField
     from maquette_data3d.geometry.repair import CleanMesh
-    from maquette_data3d.geometry.tree import TriangleTree
     from maquette_data3d.ingest.scene import Scene
     from maquette_data3d.rendering.surfaces import Surface
+    from maquette_kernels.distance.tree import TriangleTree
 
 _COLOR_SAMPLES = 16_384
 _NEAR = 2  # cells around the surface whose colour is found exactly
@@ -57,7 +57,7 @@ class MeshSubject:
 
     @cached_property
     def _tree(self) -> TriangleTree:
-        from maquette_data3d.geometry.tree import TriangleTree
+        from maquette_kernels.distance.tree import TriangleTree
 
         return TriangleTree(self.mesh.vertices, self.mesh.faces)
 

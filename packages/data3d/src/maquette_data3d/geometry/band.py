@@ -7,7 +7,7 @@ from einops import rearrange
 from scipy import ndimage
 
 from maquette_data3d.geometry.signs import regions
-from maquette_data3d.geometry.tree import TriangleTree
+from maquette_kernels.distance.tree import TriangleTree
 
 _BLOCK = 4
 _COARSEST = 8  # blocks a side at which the search for near ones may begin

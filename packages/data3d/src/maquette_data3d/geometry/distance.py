@@ -11,7 +11,7 @@ import numpy as np
 
 from maquette.errors import MaquetteError
 from maquette_data3d.geometry.repair import clean, reverse
-from maquette_data3d.geometry.tree import TriangleTree
+from maquette_kernels.distance.tree import TriangleTree
 
 _CANCELS = 0.05  # length of the summed area vectors, over the area, under which a patch counts as closed
 _ROUND = 0.1  # volume over area^1.5, a ball's being 1, from which an open patch has an inner side

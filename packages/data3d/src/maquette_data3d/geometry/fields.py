@@ -17,7 +17,7 @@ from maquette_data3d.geometry.bodies import Bodies, find
 from maquette_data3d.geometry.repair import CleanMesh, clean
 from maquette_data3d.geometry.sampling import SurfaceSamples, draw, sharp_samples
 from maquette_data3d.geometry.signs import is_closed
-from maquette_data3d.geometry.tree import TriangleTree
+from maquette_kernels.distance.tree import TriangleTree
 
 __all__ = ["MeshField", "cell_centres", "field_of", "mesh_field"]
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from maquette.errors import MaquetteError
 
@@ -181,31 +180,3 @@ def near_points(
 def volume_points(count: int, rng: np.random.Generator, side: float = VOLUME_SIDE) -> np.ndarray:
     """Points float32 [count, 3], even in a cube of the given side about the origin."""
     return ((rng.random((count, 3)) - 0.5) * side).astype(np.float32)
-
-
-def farthest_order(points: np.ndarray, count: int) -> np.ndarray:
-    """Numbers int64 [count] of points [N, 3], each the farthest from those before it; the first is point 0.
-
-    Exact, in O(N count): 100,000 points to 4,096 take a fraction of a second.
-
-    Raises:
-        MaquetteError: there are fewer points than `count`.
-    """
-    if count > len(points):
-        raise MaquetteError(f"farthest_order: {count} of {len(points)} points asked for; ask for at most all of them")
-    x, y, z = np.ascontiguousarray(np.asarray(points, np.float32).T)
-    return _farthest(x, y, z, count)
-
-
-@njit(cache=True, nogil=True)
-def _farthest(x, y, z, count):
-    order = np.zeros(count, np.int64)
-    away = np.full(len(x), np.inf, np.float32)
-    for n in range(1, count):
-        last = order[n - 1]
-        u, v, w = x[last], y[last], z[last]
-        for i in range(len(x)):
-            squared = (x[i] - u) * (x[i] - u) + (y[i] - v) * (y[i] - v) + (z[i] - w) * (z[i] - w)
-            away[i] = min(away[i], squared)
-        order[n] = np.argmax(away)
-    return order

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from maquette_data3d.geometry.tree_build import TRIANGLE_ROWS, WIDTH
-from maquette_data3d.geometry.tree_query import STACK, search, to_boxes, to_triangles
+from maquette_kernels.distance.tree_build import TRIANGLE_ROWS, WIDTH
+from maquette_kernels.distance.tree_query import STACK, search, to_boxes, to_triangles
 
 # From more triangles on, descending the tree for each point is faster.
 _MOST_LEAVES, _MOST_TRIANGLES = 256, 256

@@ -10,19 +10,15 @@ the first order about their centre, near triangles count by their solid angle (v
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
-import numba
 import numpy as np
 
 from maquette.errors import MaquetteError
-from maquette_data3d.geometry import tree_blocks, tree_build, tree_query
+from maquette_kernels.distance import tree_blocks, tree_build, tree_query
+from maquette_kernels.threads import in_chunks
 
 ACCURACY = 2.0
 _ROUGH, _FINE = 1.3, 3.0
 _UNSURE = 0.3  # distance from one half within which a rough number does not decide; it is off by a third of that
-_CHUNK = 1024  # points a thread takes at once; a chunk starts without a predecessor, whatever the threads
 
 
 class TriangleTree:
@@ -71,7 +67,7 @@ class TriangleTree:
                 distance, face, nearest,
             )  # fmt: skip
 
-        _in_chunks(ask, len(points))
+        in_chunks(ask, len(points))
         return distance, face, nearest
 
     def block_distances(self, centres: np.ndarray, away: np.ndarray, reach: float, offsets: np.ndarray) -> np.ndarray:
@@ -90,7 +86,7 @@ class TriangleTree:
                 self._boxes, self._child, self._triangles, centres, away, reach, offsets, start, stop, distance
             )
 
-        _in_chunks(ask, len(centres))
+        in_chunks(ask, len(centres))
         return distance
 
     def winding(self, points: np.ndarray, accuracy: float = ACCURACY) -> np.ndarray:
@@ -111,7 +107,7 @@ class TriangleTree:
         def ask(start: int, stop: int) -> None:
             tree_query.winding(moments, self._child, self._triangles, points, order, start, stop, accuracy, number)
 
-        _in_chunks(ask, len(points))
+        in_chunks(ask, len(points))
         return number
 
     def at_least(self, points: np.ndarray) -> np.ndarray:
@@ -149,17 +145,3 @@ class TriangleTree:
         """The order of points along a Morton curve through the box of the mesh, twice as large."""
         side = max(float((self._high - self._low).max()), 1e-300)
         return np.argsort(tree_query.morton(points, (self._low + self._high) / 2 - side, 2 * side), kind="stable")
-
-
-def _in_chunks(ask: Callable[[int, int], None], count: int) -> None:
-    """Runs over all points, with as many threads as numba is allowed; the chunks are the same for any number."""
-    chunks = [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    threads = min(numba.get_num_threads(), len(chunks))
-    if threads <= 1:
-        for start, stop in chunks:
-            ask(start, stop)
-        return
-    # Plain threads, for the kernels release the interpreter's lock: numba's own pools do not survive a fork.
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda chunk: ask(*chunk), chunks):
-            pass

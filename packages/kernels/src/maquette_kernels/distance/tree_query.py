@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from maquette_data3d.geometry.tree_build import WIDTH
+from maquette_kernels.distance.tree_build import WIDTH
 
 # Loops over lanes take their length from an array: one of a known length is unrolled and then not vectorised, and so is
 # not one whose divisions may raise.
+_SLIVER = 1e-13
 STACK = 96  # seven children wait on each of at most eleven levels
 
 
@@ -77,33 +78,74 @@ def to_triangles(block, leaf, x, y, z, out):
 
 
 @njit(cache=True, nogil=True)
-def _foot(triangle, x, y, z, out):
-    """The point of a triangle [3, 3] nearest to a point (Ericson 2005, Real-Time Collision Detection, 5.1.5)."""
-    a, ab, ac = triangle[0], triangle[1] - triangle[0], triangle[2] - triangle[0]
-    p = np.array([x, y, z]) - a
-    d1, d2 = (ab * p).sum(), (ac * p).sum()
+def _best_of_four(px, py, pz, ab, ac):
+    """Weights of the nearest of four points of the triangle 0, ab, ac: one on each edge and the foot on the plane."""
     bb, cc, bc = (ab * ab).sum(), (ac * ac).sum(), (ab * ac).sum()
+    d1, d2 = px * ab[0] + py * ab[1] + pz * ab[2], px * ac[0] + py * ac[1] + pz * ac[2]
+    ee, area = bb + cc - 2.0 * bc, bb * cc - bc * bc
+    k = min(max((d2 - d1 - bc + bb) / ee, 0.0), 1.0) if ee > 0.0 else 0.0
+    shares = (
+        (min(max(d1 / bb, 0.0), 1.0) if bb > 0.0 else 0.0, 0.0),
+        (0.0, min(max(d2 / cc, 0.0), 1.0) if cc > 0.0 else 0.0),
+        (1.0 - k, k),
+        ((cc * d1 - bc * d2) / area if area > 0.0 else -1.0, (bb * d2 - bc * d1) / area if area > 0.0 else -1.0),
+    )
+    least, r, s, t = np.inf, 1.0, 0.0, 0.0
+    for u, v in shares:
+        x, y, z = px - u * ab[0] - v * ac[0], py - u * ab[1] - v * ac[1], pz - u * ab[2] - v * ac[2]
+        squared = x * x + y * y + z * z
+        if squared < least and min(u, v) >= 0.0 and u + v <= 1.0:
+            least, r, s, t = squared, max(1.0 - u - v, 0.0), u, v
+    return r, s, t
+
+
+@njit(cache=True, nogil=True)
+def _by_region(d1, d2, bb, cc, bc):
+    """Weights by the region that a point lies in (Ericson 2005, Real-Time Collision Detection, 5.1.5)."""
     d3, d4, d5, d6 = d1 - bb, d2 - bc, d1 - bc, d2 - cc
     va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
-    s, t = 0.0, 0.0
+    r, s, t = 0.0, 0.0, 0.0
     if d1 <= 0 and d2 <= 0:
-        pass
+        r = 1.0
     elif d3 >= 0 and d4 <= d3:
         s = 1.0
     elif d6 >= 0 and d5 <= d6:
         t = 1.0
     elif vc <= 0 and d1 >= 0 and d3 <= 0:
         s = d1 / (d1 - d3)
+        r = 1.0 - s
     elif vb <= 0 and d2 >= 0 and d6 <= 0:
         t = d2 / (d2 - d6)
+        r = 1.0 - t
     elif va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
         t = (d4 - d3) / ((d4 - d3) + (d5 - d6))
         s = 1.0 - t
     else:
         total = va + vb + vc
-        s, t = vb / total, vc / total
+        r, s, t = va / total, vb / total, vc / total
+    return r, s, t
+
+
+@njit(cache=True, nogil=True)
+def weights_of(triangle, x, y, z):
+    """Barycentric weights of the point of a triangle [3, 3] nearest to a point."""
+    a, ab, ac = triangle[0], triangle[1] - triangle[0], triangle[2] - triangle[0]
+    p = np.array([x, y, z]) - a
+    d1, d2 = (ab * p).sum(), (ac * p).sum()
+    bb, cc, bc = (ab * ab).sum(), (ac * ac).sum(), (ab * ac).sum()
+    # Where rounding may outweigh the area, regions are not to be trusted.
+    longest = max(bb, cc)
+    if bb * cc - bc * bc <= _SLIVER * longest * max(longest, (p * p).sum()):
+        return _best_of_four(p[0], p[1], p[2], ab, ac)
+    return _by_region(d1, d2, bb, cc, bc)
+
+
+@njit(cache=True, nogil=True)
+def _foot(triangle, x, y, z, out):
+    """The point of a triangle [3, 3] nearest to a point."""
+    _, s, t = weights_of(triangle, x, y, z)
     for k in range(3):
-        out[k] = a[k] + s * ab[k] + t * ac[k]
+        out[k] = triangle[0, k] + s * (triangle[1, k] - triangle[0, k]) + t * (triangle[2, k] - triangle[0, k])
 
 
 @njit(cache=True, nogil=True)
