@@ -1,8 +1,12 @@
-"""``maquette kernels``: lists operations and explains which implementation runs."""
+"""``maquette kernels``: lists operations, explains which implementation runs, and times them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @click.group()
@@ -42,3 +46,41 @@ def explain(name: str) -> None:
             for told in explain_call(operation, call):
                 fate = "runs" if told.chosen else told.refusal or "could run"
                 click.echo(f"  {told.implementation.ljust(10)} {fate}")
+
+
+@kernels.command("bench")
+@click.argument("names", nargs=-1)
+@click.option("--device", default="cpu", show_default=True, help="Where: cpu, cuda or cuda:1.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Of activations.")
+@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Calls of each to time.")
+@click.option("--compiled", is_flag=True, help="Time torch.compile of each reference too.")
+@click.option("--patience", default=20.0, show_default=True, help="Leave out references that may take more seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object an implementation.")
+def bench_operations(  # noqa: PLR0917 (click passes options by name)
+    names: tuple[str, ...], device: str, dtype: str, rounds: int, compiled: bool, patience: float, as_json: bool
+) -> None:
+    """Time every implementation of the operations NAMES, or of all, on one large call each."""
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    from maquette_kernels.benchmarking import bench, table
+    from maquette_kernels.registry import find, operations
+
+    place = _device(device)
+    found = []
+    for operation in [find(name) for name in names] or operations().values():
+        found += bench(operation, place, getattr(torch, dtype), rounds, compiled=compiled, patience=patience)
+    click.echo(json.dumps([asdict(timing) for timing in found]) if as_json else table(found))
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    from maquette.errors import MaquetteError
+
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise MaquetteError(f"kernels bench: '{name}' is no device; write cpu, cuda or cuda:1") from None

@@ -1,0 +1,1 @@
+"""Clouds of points: nearest neighbours, distances between clouds, farthest-point sampling."""
