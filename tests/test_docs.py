@@ -13,7 +13,9 @@ import pytest
 from maquette import hookspecs
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "packages").glob("*/README.md")])
+OPERATIONS = sorted((ROOT / "docs" / "kernels").glob("*.md"))
+ALONE = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "packages").glob("*/README.md")])
+PAGES = [*ALONE, *OPERATIONS]
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -33,21 +35,36 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", ALONE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_python_snippets_run(page, tmp_path):
     """All of a page's snippets run as one script, in order, in an empty folder."""
     snippets = SNIPPET.findall(page.read_text())
-    if not snippets:
-        return
+    if snippets:
+        # A guard, because snippets may start worker processes.
+        run(f"if __name__ == '__main__':\n{indented(snippets)}", tmp_path)
+
+
+def test_snippets_of_operations_run(tmp_path):
+    """Each page's in a function of its own, all in one process, which is quick."""
+    pages = {page.stem: SNIPPET.findall(page.read_text()) for page in OPERATIONS}
+    assert [page for page, snippets in pages.items() if not snippets and page != "benchmarks"] == []
+    functions = [f"def {page}():\n{indented(snippets)}\n{page}()\n" for page, snippets in pages.items() if snippets]
+    run("\n".join(functions), tmp_path)
+
+
+def indented(snippets):
+    lines = "\n".join(snippets).splitlines(keepends=True)
+    return "".join("    " + line if line.strip() else line for line in lines)
+
+
+def run(code, folder):
+    script = folder / "snippets.py"
+    script.write_text(code)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    script = tmp_path / "snippets.py"
-    # A file and a guard, because snippets may start worker processes.
-    body = "".join("    " + line if line.strip() else line for line in "\n".join(snippets).splitlines(keepends=True))
-    script.write_text(f"if __name__ == '__main__':\n{body}")
     done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, script], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{page.name}:\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -26,7 +26,7 @@ def test_a_package_alone_passes_its_own_tests(package, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     paths = [ROOT / "packages" / name for name in (*BELOW[package], package)]
-    requirements = [*map(str, paths), "pytest", "hypothesis"]
+    requirements = [*map(str, paths[:-1]), f"{paths[-1]}[test]", "pytest", "hypothesis"]
     install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", *requirements]
     subprocess.run(install, check=True)
     tests = [python, "-m", "pytest", "-q", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}", ROOT / "tests" / package]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from maquette_kernels import registry
 from maquette_kernels.call import Call
 from maquette_kernels.isolation import in_child
 from maquette_kernels.operation import Implementation, Operation
+from maquette_kernels.plugin import OPERATIONS
 from maquette_kernels.testing import check_operation, check_registered
 
 REGISTERED = [entry.name for entry in plugins.registry("kernels")]
@@ -83,38 +85,41 @@ DEEPER = 20
 
 
 def test_ours_are_registered() -> None:
-    assert OURS <= set(REGISTERED)
+    assert set(OPERATIONS) == OURS
+    assert len(OURS) >= 26
 
 
 def implementations_of(name: str) -> list[str]:
     return [implementation.name for implementation in registry.find(name).implementations]
 
 
-def hold(name: str, implementation: str, factor: int = 1) -> None:
-    """In a process of its own, so that a kernel that crashes fails its test and not the run."""
-    report = in_child(
-        check_registered,
-        name,
-        implementations=[implementation],
-        examples=factor * EXAMPLES.get(implementation, EXAMPLES["cpu"]),
-        whole=implementation == implementations_of(name)[0],
-        timeout=900.0 * factor,
-    )
-    assert report.refused == {}
-    assert report.cases[implementation] > 0
+def hold(name: str, factor: int = 1) -> None:
+    """Every implementation, each in a process of its own, so that a crash fails its test and not the run."""
+    for implementation in implementations_of(name):
+        report = in_child(
+            check_registered,
+            name,
+            implementations=[implementation],
+            examples=factor * EXAMPLES.get(implementation, EXAMPLES["cpu"]),
+            whole=implementation == implementations_of(name)[0],
+            timeout=900.0 * factor,
+        )
+        assert report.refused == {}
+        assert report.cases[implementation] > 0
+
+
+@pytest.fixture(scope="module", params=[1, pytest.param(DEEPER, marks=pytest.mark.kernels_deep)], ids=["", "deep"])
+def verdicts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """What :func:`hold` says of the operations of this run, as many at once as there are processors."""
+    chosen = [item.callspec.params for item in request.session.items if "verdicts" in item.fixturenames]
+    names = [each["name"] for each in chosen if each["verdicts"] == request.param]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {name: pool.submit(hold, name, request.param) for name in names}
 
 
 @pytest.mark.parametrize("name", REGISTERED)
-def test_every_registered_operation_holds(name: str) -> None:
-    for implementation in implementations_of(name):
-        hold(name, implementation)
-
-
-@pytest.mark.kernels_deep
-@pytest.mark.parametrize("name", REGISTERED)
-def test_every_registered_operation_holds_deeply(name: str) -> None:
-    for implementation in implementations_of(name):
-        hold(name, implementation, DEEPER)
+def test_every_registered_operation_holds(name: str, verdicts: dict[str, Future[None]]) -> None:
+    verdicts[name].result()
 
 
 def test_every_implementation_has_its_twins() -> None:

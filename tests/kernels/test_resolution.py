@@ -189,12 +189,20 @@ def test_the_command_lists_and_explains() -> None:
     assert isinstance(wrong.exception, MaquetteError)
 
 
+BACKWARD_ONLY = {"reverse", "reverse_order"}
+LOOKED_UP = {"neighbour_map", "coarsen"}
+"""Operations that compare and count, and do no arithmetic."""
+
+
 def test_costs_are_those_of_one_pass() -> None:
     for name, operation in registry.operations().items():
         call = operation.call(*example(operation))
         flops, moved = operation.cost(call)
-        assert moved >= sum(operand.bytes for operand in call.given.values()), name
-        assert flops > call.given["q" if "q" in call.given else "x"].numel, name
+        read = {
+            operand_name: operand for operand_name, operand in call.given.items() if operand_name not in BACKWARD_ONLY
+        }
+        assert moved >= sum(operand.bytes for operand in read.values()), name
+        assert flops == 0 if name in LOOKED_UP else flops >= max(operand.numel for operand in read.values()), name
 
 
 def test_listing_names_imports_no_torch() -> None:
