@@ -38,7 +38,7 @@ def explain(name: str) -> None:
     operation = find(name)
     here = {"cpu": "", "cuda": "" if torch.cuda.is_available() else " (none here)"}
     for device, remark in here.items():
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in operation.dtypes:
             call = operation.call(*operation.example(torch.device("cpu"), dtype)).on(device)
             flops, moved = operation.cost(call)
             size = f"{flops / 1e6:.2f} Mflop, {moved / 1e6:.2f} MB"

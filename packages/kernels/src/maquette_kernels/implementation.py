@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from maquette_kernels.call import Call
+from maquette_kernels.call import Call, on_cpu
 
 Arguments = tuple[Any, ...]
 Tensors = tuple[torch.Tensor, ...]
@@ -77,6 +77,29 @@ def lazy(
 
     return Implementation(
         name, run_forward, run_backward if backward else None, supports, list_compilations if compilations else None
+    )
+
+
+def twins(
+    package: str,
+    triton: Callable[[Call], str | None],
+    *,
+    cpu: Callable[[Call], str | None] = on_cpu,
+    backward: bool = False,
+    kernels: str = "triton_kernels",
+) -> tuple[Implementation, Implementation]:
+    """What stands beside nearly every operation's reference: ``cpu`` and ``triton``, in modules of its package.
+
+    Args:
+        package: the operation's package, which holds ``cpu.py`` and the module named by ``kernels``.
+        triton: ``supports`` of the Triton path.
+        cpu: ``supports`` of the CPU path.
+        backward: whether both have a backward pass.
+        kernels: name of the module with the Triton path.
+    """
+    return (
+        lazy("cpu", f"{package}.cpu", cpu, backward=backward),
+        lazy("triton", f"{package}.{kernels}", triton, backward=backward, compilations=True),
     )
 
 

@@ -10,6 +10,8 @@ import torch
 import triton
 from torch import Tensor
 
+from maquette_kernels.curves.functions import morton_encode
+
 POINTS, FACES = 64, 32
 """Of a tile. Small tiles of faces have small boxes, and most need not be asked."""
 ROWS = 9
@@ -61,13 +63,6 @@ def along_curve(places: Tensor) -> Tensor:
         return torch.zeros(0, dtype=torch.int64, device=places.device)
     low = torch.where(sound, places, float("inf")).amin(0)
     side = (torch.where(sound, places, float("-inf")).amax(0) - low).max().clamp(min=1e-30)
-    cells = torch.where(sound, (places - low) / side * (2**BITS - 1), 2**BITS - 1).nan_to_num().long()
-    codes = sum(_spread(cells[:, k]) << k for k in range(3))
+    cells = torch.where(sound, (places - low) / side * (2**BITS - 1), 2**BITS - 1).nan_to_num().int()
+    codes = morton_encode(cells, BITS)
     return torch.sort(torch.where(sound[:, 0], codes, 2 ** (3 * BITS)), stable=True)[1]
-
-
-def _spread(x: Tensor) -> Tensor:
-    """The lowest 10 bits with two zeros behind each."""
-    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
-        x = (x | (x << shift)) & mask
-    return x

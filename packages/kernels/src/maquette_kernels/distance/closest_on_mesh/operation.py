@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.call import Call
 from maquette_kernels.distance import meshes
 from maquette_kernels.distance.closest_on_mesh.reference import reference, residuals
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 
 FLOPS = 110
@@ -91,14 +91,8 @@ CLOSEST_ON_MESH = Operation(
     dtypes=(torch.float32,),
     judge=judge,
     laws=(reordered_and_doubled,),
-    implementations=(
-        lazy("cpu", "maquette_kernels.distance.closest_on_mesh.cpu", on_cpu, backward=True),
-        lazy(
-            "triton", "maquette_kernels.distance.closest_on_mesh.triton_kernels", meshes.for_triton,
-            backward=True, compilations=True,
-        ),
-    ),
-)  # fmt: skip
+    implementations=twins(__package__, meshes.for_triton, backward=True),
+)
 
 
 def build(config: NoSettings) -> Operation:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.call import Call
 from maquette_kernels.distance import meshes
 from maquette_kernels.distance.inside_mesh.reference import reference
 from maquette_kernels.distance.winding_number.operation import FLOPS
 from maquette_kernels.distance.winding_number.reference import reference as winding_number
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 
 UNDECIDED = 0.02
@@ -51,10 +51,7 @@ INSIDE_MESH = Operation(
     cost=cost,
     dtypes=(torch.float32,),
     judge=judge,
-    implementations=(
-        lazy("cpu", "maquette_kernels.distance.inside_mesh.cpu", on_cpu),
-        lazy("triton", "maquette_kernels.distance.inside_mesh.triton_path", meshes.for_triton, compilations=True),
-    ),
+    implementations=twins(__package__, meshes.for_triton, kernels="triton_path"),
 )
 
 

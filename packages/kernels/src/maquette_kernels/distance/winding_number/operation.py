@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.call import Call
 from maquette_kernels.distance import meshes
 from maquette_kernels.distance.winding_number.reference import reference
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 
 if TYPE_CHECKING:
@@ -111,10 +111,7 @@ WINDING_NUMBER = Operation(
     dtypes=(torch.float32,),
     judge=judge,
     laws=(reversed_faces, additive),
-    implementations=(
-        lazy("cpu", "maquette_kernels.distance.winding_number.cpu", on_cpu),
-        lazy("triton", "maquette_kernels.distance.winding_number.triton_kernels", meshes.for_triton, compilations=True),
-    ),
+    implementations=twins(__package__, meshes.for_triton),
 )
 
 

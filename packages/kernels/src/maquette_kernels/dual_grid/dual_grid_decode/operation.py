@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.call import Call
 from maquette_kernels.dual_grid.dual_grid_decode.reference import reference
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 
 if TYPE_CHECKING:
@@ -154,8 +154,6 @@ def _supports_triton(call: Call) -> str | None:
     return triton_support.refusal(call, rows=())
 
 
-_FOLDER = "maquette_kernels.dual_grid.dual_grid_decode"
-
 DUAL_GRID_DECODE = Operation(
     name="dual_grid_decode",
     reference=reference,
@@ -169,10 +167,7 @@ DUAL_GRID_DECODE = Operation(
     cost=cost,
     laws=(voxels_may_come_in_any_order, a_batch_is_its_elements),
     linear=("points",),
-    implementations=(
-        lazy("cpu", f"{_FOLDER}.cpu", on_cpu, backward=True),
-        lazy("triton", f"{_FOLDER}.triton_kernels", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
+from maquette_kernels.call import Call
 from maquette_kernels.dual_grid.dual_grid_encode.reference import reference, systems
 from maquette_kernels.dual_grid.dual_grid_encode.weights import MEAN
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 
 if TYPE_CHECKING:
@@ -137,8 +137,6 @@ def _supports_triton(call: Call) -> str | None:
     return triton_support.refusal(call, rows=())
 
 
-_FOLDER = "maquette_kernels.dual_grid.dual_grid_encode"
-
 DUAL_GRID_ENCODE = Operation(
     name="dual_grid_encode",
     reference=reference,
@@ -152,10 +150,7 @@ DUAL_GRID_ENCODE = Operation(
     dtypes=(torch.float32,),
     judge=judge,
     laws=(faces_may_come_in_any_order,),
-    implementations=(
-        lazy("cpu", f"{_FOLDER}.cpu", on_cpu),
-        lazy("triton", f"{_FOLDER}.triton_kernels", _supports_triton, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton),
 )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.points import drawn, ragged
 from maquette_kernels.points.farthest_points.laws import LAWS
@@ -17,8 +17,6 @@ from maquette_kernels.points.farthest_points.reference import reference
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-_MODULE = "maquette_kernels.points.farthest_points"
 
 
 def validate(call: Call) -> str | None:
@@ -95,10 +93,7 @@ FARTHEST_POINTS = Operation(
     cost=cost,
     dtypes=(torch.float32,),
     laws=LAWS,
-    implementations=(
-        lazy("cpu", f"{_MODULE}.cpu", on_cpu),
-        lazy("triton", f"{_MODULE}.triton_kernels", _on_triton, compilations=True),
-    ),
+    implementations=twins(__package__, _on_triton),
 )
 
 

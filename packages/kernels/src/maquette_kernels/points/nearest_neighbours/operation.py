@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.points import drawn, ragged
 from maquette_kernels.points.nearest_neighbours.laws import LAWS
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 MAX_K_TRITON = 64
-_MODULE = "maquette_kernels.points.nearest_neighbours"
 
 
 def validate(call: Call) -> str | None:
@@ -132,10 +131,7 @@ NEAREST_NEIGHBOURS = Operation(
     tolerance=tolerance,
     dtypes=(torch.float32,),
     laws=LAWS,
-    implementations=(
-        lazy("cpu", f"{_MODULE}.cpu", on_cpu, backward=True),
-        lazy("triton", f"{_MODULE}.triton_kernels", _on_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _on_triton, backward=True),
 )
 
 

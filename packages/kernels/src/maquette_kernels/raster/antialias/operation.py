@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.raster.antialias.reference import reference, residuals
 from maquette_kernels.raster.rasterise import RASTERISE
@@ -117,16 +117,7 @@ ANTIALIAS = Operation(
     cost=cost,
     workload=workload,
     linear=("image",),
-    implementations=(
-        lazy("cpu", "maquette_kernels.raster.antialias.cpu", on_cpu, backward=True),
-        lazy(
-            "triton",
-            "maquette_kernels.raster.antialias.triton_kernels",
-            _supports_triton,
-            backward=True,
-            compilations=True,
-        ),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.raster.interpolate.reference import reference
 from maquette_kernels.raster.screen import validate_faces
@@ -98,16 +98,7 @@ INTERPOLATE = Operation(
     cost=cost,
     workload=workload,
     linear=("attributes",),
-    implementations=(
-        lazy("cpu", "maquette_kernels.raster.interpolate.cpu", on_cpu, backward=True),
-        lazy(
-            "triton",
-            "maquette_kernels.raster.interpolate.triton_kernels",
-            _supports_triton,
-            backward=True,
-            compilations=True,
-        ),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

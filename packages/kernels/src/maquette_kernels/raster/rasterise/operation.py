@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.raster.rasterise.reference import reference
 from maquette_kernels.raster.scenes import bumpy_sphere, draw_scene, facing_camera
@@ -98,16 +98,7 @@ RASTERISE = Operation(
     workload=workload,
     dtypes=(torch.float32,),
     laws=(pictures_are_independent, order_only_settles_ties),
-    implementations=(
-        lazy("cpu", "maquette_kernels.raster.rasterise.cpu", on_cpu, backward=True),
-        lazy(
-            "triton",
-            "maquette_kernels.raster.rasterise.triton_kernels",
-            _supports_triton,
-            backward=True,
-            compilations=True,
-        ),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.sampling.sample_sparse_trilinear import laws
 from maquette_kernels.sampling.sample_sparse_trilinear.reference import reference, residuals, working_dtype
@@ -18,7 +18,6 @@ from maquette_kernels.sampling.sample_sparse_trilinear.reference import referenc
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-PACKAGE = "maquette_kernels.sampling.sample_sparse_trilinear"
 INTEGERS = (torch.int32, torch.int64)
 
 
@@ -139,10 +138,7 @@ SAMPLE_SPARSE_TRILINEAR = Operation(
     cost=cost,
     linear=("features",),
     laws=(laws.permuting, laws.translating, laws.concatenating),
-    implementations=(
-        lazy("cpu", f"{PACKAGE}.cpu", on_cpu, backward=True),
-        lazy("triton", f"{PACKAGE}.triton_kernels", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.sampling.sample_triplane import laws
 from maquette_kernels.sampling.sample_triplane.layout import sample_shape
@@ -19,7 +19,6 @@ from maquette_kernels.sampling.sample_triplane.reference import reference, resid
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-PACKAGE = "maquette_kernels.sampling.sample_triplane"
 MOST_TEXELS = 2**31 - 1
 
 
@@ -120,10 +119,7 @@ SAMPLE_TRIPLANE = Operation(
     cost=cost,
     linear=("planes",),
     laws=(laws.elements_are_independent, laws.axes_exchange, laws.sum_adds_planes),
-    implementations=(
-        lazy("cpu", f"{PACKAGE}.cpu", on_cpu, backward=True),
-        lazy("triton", f"{PACKAGE}.triton_kernels", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.sparse.clouds import shell, voxels
 from maquette_kernels.sparse.coarsen.reference import reference
@@ -18,8 +18,6 @@ from maquette_kernels.sparse.keys import wrong_coords
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-_HERE = "maquette_kernels.sparse.coarsen"
 
 
 def validate(call: Call) -> str | None:
@@ -87,15 +85,7 @@ COARSEN = Operation(
     cost=cost,
     dtypes=(torch.float32,),
     laws=(parent_and_octant_lead_back,),
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", on_cpu),
-        lazy(
-            "triton",
-            f"{_HERE}.triton_kernels",
-            lambda call: triton_support.refusal(call, rows=()),
-            compilations=True,
-        ),
-    ),
+    implementations=twins(__package__, lambda call: triton_support.refusal(call, rows=())),
 )
 
 

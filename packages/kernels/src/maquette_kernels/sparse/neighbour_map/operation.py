@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.sparse.clouds import shell, voxels
 from maquette_kernels.sparse.keys import wrong_coords
@@ -19,8 +19,6 @@ from maquette_kernels.sparse.neighbour_map.reference import reference
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-_HERE = "maquette_kernels.sparse.neighbour_map"
 
 
 def validate(call: Call) -> str | None:
@@ -131,10 +129,7 @@ NEIGHBOUR_MAP = Operation(
     cost=cost,
     dtypes=(torch.float32,),
     laws=(permuted_rows_permute_the_map, taps_mirror, ends_of_the_range_are_apart),
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", on_cpu),
-        lazy("triton", f"{_HERE}.triton_kernels", _supports_triton, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton),
 )
 
 

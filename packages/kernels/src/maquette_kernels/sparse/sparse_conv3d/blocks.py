@@ -73,6 +73,17 @@ class _Block:
         places = [self.at(row, j * LANES, ir.VectorType(unit, LANES)) for j in range(self.wide)]
         return [self.builder.load(place, align=4) for place in places]
 
+    def fetch(self, rows: list[Any], length: Any) -> None:
+        """Ask for the first ``length`` units of rows that the next block needs, a cache line at a time."""
+        byte = ir.IntType(8)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), *[_INDEX] * 3])
+        ask = self.builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
+        how = [ir.Constant(_INDEX, number) for number in (0, 3, 1)]  # to read, to keep, data
+        length = ir.Constant(_INT, length) if isinstance(length, int) else length
+        with cgutils.for_range_slice(self.builder, ir.Constant(_INT, 0), length, ir.Constant(_INT, 16)) as (place, _):
+            for row in rows:
+                self.builder.call(ask, [self.at(row, place, byte), *how])
+
     def begin(self) -> None:
         """Sums start from 0."""
         for target in (target for sums in self.sums for target in sums):
@@ -116,6 +127,9 @@ def _make_multiply(wide: int) -> Any:
             block = _Block(builder, TALL, wide, paired=kind.dtype == types.int32)
             sources = [block.row(source, index, r, depth) for r in range(TALL)]
             targets = [block.row(out, rows, r, width) for r in range(TALL)]
+            following = range(TALL, 2 * TALL)
+            block.fetch([block.row(source, index, r, depth) for r in following], depth)
+            block.fetch([block.row(out, rows, r, width) for r in following], wide * LANES)
             block.begin()
             with cgutils.for_range(builder, depth) as loop:
                 strip = builder.add(weight, builder.mul(builder.mul(loop.index, width), ir.Constant(_INT, 4)))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from maquette_kernels.sparse.sparse_conv3d import pairs
-from maquette_kernels.sparse.sparse_conv3d.blocks import CHANNELS, FEATURES, LANES
+from maquette_kernels.sparse.sparse_conv3d.blocks import CHANNELS, FEATURES, LANES, PAIRED
 from maquette_kernels.threads import in_chunks
 
 CACHE = 1 << 21
@@ -84,29 +84,53 @@ def _is_dense(dtype: torch.dtype, neighbours: Tensor) -> bool:
 
 
 def _by_pairs(source: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
-    """The convolution in float32, over the map [M, V]."""
-    taps = _widened(weight, LANES)
+    """The convolution over the map [M, V], summed in float32."""
+    paired = PAIRED and source.dtype == weight.dtype == torch.bfloat16
+    taps = _paired_taps(weight) if paired else _widened(weight, LANES)
+    own = _as_pairs(source) if paired else _widened(source, 1)
     rows, width = neighbours.shape[0], taps.shape[2]
     out = torch.zeros(rows + 1, width)  # the row beyond the end takes what fills up blocks
-    arrays = (_widened(source, 1).numpy(), taps.numpy(), neighbours.numpy(), out.numpy())
+    arrays = (own.numpy(), taps.numpy(), neighbours.numpy(), out.numpy())
     in_chunks(lambda start, stop: pairs.convolve(*arrays, start, stop), rows, pairs.ROWS)
     return out[:rows, : weight.shape[2]]
 
 
 def _correlate(features: Tensor, upstream: Tensor, neighbours: Tensor) -> Tensor:
     """The weight's gradient in float32, over the map [M, V]; each tap by one thread, rows in order."""
-    own, above = _widened(features, CHANNELS), _widened(upstream, LANES)
-    total = torch.zeros(neighbours.shape[1], own.shape[1], above.shape[1])
-    arrays = (own.numpy(), above.numpy(), neighbours.numpy(), total.numpy())
-    taps = neighbours.shape[1]
+    taps, depth, width = neighbours.shape[1], features.shape[1], upstream.shape[1]
+    total = torch.zeros(taps, depth + -depth % CHANNELS, width + -width % LANES)
+    if PAIRED and features.dtype == upstream.dtype == torch.bfloat16:
+        correlate, operands = pairs.correlate_halves, [x.detach().contiguous() for x in (features, upstream)]
+        operands = [x.view(torch.uint16) for x in operands]
+    else:
+        correlate, operands = pairs.correlate, [_widened(features, CHANNELS), _widened(upstream, LANES)]
+    arrays = (*[x.numpy() for x in operands], neighbours.numpy(), total.numpy())
     share = -(-taps // torch.get_num_threads())
-    in_chunks(lambda start, stop: pairs.correlate(*arrays, start, stop), taps, share)
-    return total[:, : features.shape[1], : upstream.shape[1]]
+    in_chunks(lambda start, stop: correlate(*arrays, start, stop), taps, share)
+    return total[:, :depth, :width]
 
 
 def _widened(x: Tensor, multiple: int) -> Tensor:
     """In contiguous float32, with columns of zeros up to a multiple."""
-    return functional.pad(x.detach().float(), (0, -x.shape[-1] % multiple)).contiguous()
+    return _filled(x.detach().float(), multiple).contiguous()
+
+
+def _filled(x: Tensor, multiple: int) -> Tensor:
+    """With columns of zeros up to a multiple."""
+    missing = -x.shape[-1] % multiple
+    return functional.pad(x, (0, missing)) if missing else x
+
+
+def _as_pairs(x: Tensor) -> Tensor:
+    """Each two neighbouring bfloat16 of a row as one int32; a 0 follows an odd last one."""
+    x = _filled(x.detach(), 2).contiguous()
+    return (x.clone() if x.storage_offset() % 2 else x).view(torch.int32)
+
+
+def _paired_taps(weight: Tensor) -> Tensor:
+    """A weight [V, Ci, Co] as int32 of two channels' values, [V, Ci / 2, Co], with columns of zeros."""
+    channels_last = _filled(weight.detach().transpose(1, 2), 2)
+    return _filled(_as_pairs(channels_last).transpose(1, 2), LANES).contiguous()
 
 
 def _backward_side_by_side(

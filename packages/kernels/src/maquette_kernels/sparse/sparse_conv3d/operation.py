@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.sparse.clouds import shell, voxels
 from maquette_kernels.sparse.neighbour_map import NEIGHBOUR_MAP
@@ -19,8 +19,6 @@ from maquette_kernels.sparse.sparse_conv3d.reference import reference
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-_HERE = "maquette_kernels.sparse.sparse_conv3d"
 
 
 def validate(call: Call) -> str | None:
@@ -165,10 +163,7 @@ SPARSE_CONV3D = Operation(
     cost=cost,
     laws=(outputs_do_not_meet,),
     linear=("features", "weight", "bias"),
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", on_cpu, backward=True),
-        lazy("triton", f"{_HERE}.triton_kernels", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -21,6 +21,12 @@ from maquette_kernels.sparse.sparse_conv3d.blocks import (
 ROWS = 1024
 """Rows to work on at a time: features, gradients and sums of 64 channels stay in a cache of 1 MB."""
 
+RUN = 64
+"""Pairs of the weight's gradient to work on at a time: their rows, of 64 channels, stay in a cache of 48 KB."""
+
+FILL = 2 * TALL
+"""Pairs to follow a tap's: some to fill up the last block, and one block more for it to ask for."""
+
 
 @njit(cache=True, nogil=True)
 def count_pairs(neighbours):  # type: ignore[no-untyped-def]
@@ -33,18 +39,20 @@ def count_pairs(neighbours):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _list_pairs(neighbours, tap, start, stop, pairs):  # type: ignore[no-untyped-def]
-    """Write rows and neighbours of a tap's pairs among rows ``start:stop``; gives their number.
+def _list_pairs(neighbours, start, stop, lists, counts):  # type: ignore[no-untyped-def]
+    """Write rows and neighbours of each tap's pairs among rows ``start:stop``, and their numbers.
 
-    To fill a block, pairs follow whose row is one beyond the last.
+    Pairs follow whose row is one beyond the last.
     """
-    count = 0
+    counts[:] = 0
     for row in range(start, stop):
-        source = neighbours[row, tap]
-        pairs[0, count], pairs[1, count] = row, source
-        count += source >= 0
-    pairs[0, count : count + TALL], pairs[1, count : count + TALL] = len(neighbours), 0
-    return count
+        for tap in range(neighbours.shape[1]):
+            source, count = neighbours[row, tap], counts[tap]
+            lists[tap, 0, count], lists[tap, 1, count] = row, source
+            counts[tap] = count + (source >= 0)
+    for tap in range(neighbours.shape[1]):
+        count = counts[tap]
+        lists[tap, 0, count : count + FILL], lists[tap, 1, count : count + FILL] = len(neighbours), 0
 
 
 @njit(cache=True, nogil=True)
@@ -70,12 +78,12 @@ def convolve(source, weight, neighbours, out, start, stop):  # type: ignore[no-u
     """Add the convolution to rows ``start:stop`` of ``out``, which has one row more to spoil; columns a multiple of
     LANES.
     """
-    pairs = np.empty((2, ROWS + TALL), np.int32)
+    taps = neighbours.shape[1]
+    lists, counts = np.empty((taps, 2, ROWS + FILL), np.int32), np.empty(taps, np.int64)
     for first in range(start, stop, ROWS):
-        last = min(first + ROWS, stop)
-        for tap in range(weight.shape[0]):
-            count = _list_pairs(neighbours, tap, first, last, pairs)
-            _multiply_pairs(source, weight[tap], pairs, count, out)
+        _list_pairs(neighbours, first, min(first + ROWS, stop), lists, counts)
+        for tap in range(taps):
+            _multiply_pairs(source, weight[tap], lists[tap], counts[tap], out)
 
 
 @njit(cache=True, nogil=True)
@@ -99,12 +107,44 @@ def _correlate_pairs(source, upstream, pairs, count, total):  # type: ignore[no-
 @njit(cache=True, nogil=True)
 def correlate(source, upstream, neighbours, total, start, stop):  # type: ignore[no-untyped-def]
     """Add the weight's gradient of taps ``start:stop``; channels and columns multiples of CHANNELS and LANES."""
-    pairs = np.empty((2, ROWS + TALL), np.int32)
-    for first in range(0, len(neighbours), ROWS):
-        last = min(first + ROWS, len(neighbours))
-        for tap in range(start, stop):
-            count = _list_pairs(neighbours, tap, first, last, pairs)
-            _correlate_pairs(source, upstream, pairs, count, total[tap])
+    map_ = neighbours[:, start:stop]
+    lists, counts = np.empty((stop - start, 2, ROWS + FILL), np.int32), np.empty(stop - start, np.int64)
+    for first in range(0, len(map_), ROWS):
+        _list_pairs(map_, first, min(first + ROWS, len(map_)), lists, counts)
+        for tap in range(stop - start):
+            for p in range(0, counts[tap], RUN):
+                count = min(RUN, counts[tap] - p)
+                _correlate_pairs(source, upstream, lists[tap, :, p:], count, total[start + tap])
+
+
+@njit(cache=True, nogil=True)
+def correlate_halves(source, upstream, neighbours, total, start, stop):  # type: ignore[no-untyped-def]
+    """As ``correlate``, of bfloat16 given as uint16, two pairs of rows at a time; source and upstream unpadded."""
+    map_ = neighbours[:, start:stop]
+    lists, counts = np.empty((stop - start, 2, ROWS + FILL), np.int32), np.empty(stop - start, np.int64)
+    own, above = np.zeros((RUN, total.shape[1]), np.int32), np.zeros((RUN, total.shape[2]), np.int32)
+    order = np.empty((2, RUN), np.int32)
+    order[:] = np.arange(RUN)
+    for first in range(0, len(map_), ROWS):
+        _list_pairs(map_, first, min(first + ROWS, len(map_)), lists, counts)
+        for tap in range(stop - start):
+            for p in range(0, counts[tap], 2 * RUN):
+                count = min(2 * RUN, counts[tap] - p)
+                _join_rows(upstream, lists[tap, 0, p:], count, above)
+                _join_rows(source, lists[tap, 1, p:], count, own)
+                _correlate_pairs(own, above, order, (count + 1) // 2, total[start + tap])
+
+
+@njit(cache=True, nogil=True)
+def _join_rows(halves, rows, count, joined):  # type: ignore[no-untyped-def]
+    """Rows 2i and 2i + 1 of a list, side by side in each number of row i; after an odd last one come zeros."""
+    width = halves.shape[1]
+    for p in range(0, count - 1, 2):
+        low, high, target = halves[rows[p]], halves[rows[p + 1]], joined[p // 2]
+        for channel in range(width):
+            target[channel] = np.int32(low[channel]) | (np.int32(high[channel]) << 16)
+    if count % 2:
+        joined[count // 2, :width] = halves[rows[count - 1]]
 
 
 @njit(cache=True, nogil=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maquette_kernels import triton_support
 from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.surface import laws
 from maquette_kernels.surface.marching_cubes.reference import reference
@@ -17,7 +17,6 @@ from maquette_kernels.surface.marching_cubes.reference import reference
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-_HERE = "maquette_kernels.surface.marching_cubes"
 _MOST_SAMPLES = 2**31 - 1
 
 
@@ -106,10 +105,7 @@ MARCHING_CUBES = Operation(
     cost=cost,
     dtypes=(torch.float32,),
     laws=(laws.dense_is_closed, laws.dense_ties_are_outside),
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", _supports_cpu, backward=True),
-        lazy("triton", f"{_HERE}.triton_kernels", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, cpu=_supports_cpu, backward=True),
 )
 
 

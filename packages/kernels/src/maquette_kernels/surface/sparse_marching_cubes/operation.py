@@ -9,15 +9,13 @@ from torch import Tensor
 
 from maquette_kernels import triton_support
 from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.surface import laws
 from maquette_kernels.surface.sparse_marching_cubes.reference import reference
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-_HERE = "maquette_kernels.surface.sparse_marching_cubes"
 
 
 def validate(call: Call) -> str | None:
@@ -109,10 +107,7 @@ SPARSE_MARCHING_CUBES = Operation(
     cost=cost,
     dtypes=(torch.float32,),
     laws=(laws.sparse_ignores_order, laws.sparse_moves, laws.sparse_batches),
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", _supports_cpu, backward=True),
-        lazy("triton", f"{_HERE}.triton_kernels", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, cpu=_supports_cpu, backward=True),
 )
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.transformer.gated_norm_modulate import operation as unquantised
 from maquette_kernels.transformer.gated_norm_modulate_quantise.reference import reference
@@ -21,8 +21,6 @@ from maquette_kernels.transformer.quantise_rowwise.reference import E4M3
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-_HERE = "maquette_kernels.transformer.gated_norm_modulate_quantise"
 
 
 def fake(
@@ -112,10 +110,7 @@ GATED_NORM_MODULATE_QUANTISE = Operation(
     cost=cost,
     judge=judge,
     workload=workload,
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", on_cpu),
-        lazy("triton", f"{_HERE}.triton_kernels", _supports_triton, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton),
 )
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.transformer.qk_norm_rope.reference import reference, residuals, working_dtype
 
@@ -110,16 +110,7 @@ QK_NORM_ROPE = Operation(
     inputs=inputs,
     example=example,
     cost=cost,
-    implementations=(
-        lazy("cpu", "maquette_kernels.transformer.qk_norm_rope.cpu", on_cpu, backward=True),
-        lazy(
-            "triton",
-            "maquette_kernels.transformer.qk_norm_rope.triton_kernels",
-            _supports_triton,
-            backward=True,
-            compilations=True,
-        ),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True),
 )
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.transformer.quantise_rowwise.reference import E4M3, reference
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 MAX_DIM = 32768
-_HERE = "maquette_kernels.transformer.quantise_rowwise"
 
 
 def validate(call: Call) -> str | None:
@@ -130,10 +129,7 @@ QUANTISE_ROWWISE = Operation(
     judge=judge,
     laws=(values_come_back, powers_of_two_pass_through),
     workload=workload,
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", on_cpu),
-        lazy("triton", f"{_HERE}.triton_kernels", _supports_triton, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton),
 )
 
 

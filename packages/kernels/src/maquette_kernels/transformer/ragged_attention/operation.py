@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from maquette_kernels import triton_support
-from maquette_kernels.call import Call, on_cpu
-from maquette_kernels.implementation import lazy
+from maquette_kernels.call import Call
+from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.tolerance import Verdict, flash_attention_rule
 from maquette_kernels.transformer.ragged_attention.reference import reference, residuals, working_dtype
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 MAX_DIM = 256
-_HERE = "maquette_kernels.transformer.ragged_attention"
 
 
 def validate(call: Call) -> str | None:
@@ -168,10 +167,7 @@ RAGGED_ATTENTION = Operation(
     laws=(keys_may_be_permuted, sequences_are_alone),
     linear=("v",),
     workload=workload,
-    implementations=(
-        lazy("cpu", f"{_HERE}.cpu", on_cpu, backward=True),
-        lazy("triton", f"{_HERE}.triton_launch", _supports_triton, backward=True, compilations=True),
-    ),
+    implementations=twins(__package__, _supports_triton, backward=True, kernels="triton_launch"),
 )
 
 
