@@ -137,6 +137,22 @@ def test_both_ways_of_the_cpu_path_agree(share: float, dtype: torch.dtype, monke
             assert error < 8 * torch.finfo(dtype).eps or error < 1e-12
 
 
+@pytest.mark.parametrize("channels", [5, 6])
+def test_whole_numbers_in_bfloat16_are_exact_wherever_they_lie(channels: int) -> None:
+    """Taps of 6, 3 and 1 pairs, so that a short list follows a longer one; rows begin at odd places of memory."""
+    neighbours = torch.tensor([[0, 1, -1], [1, 2, -1], [2, 3, 4], [3, -1, -1], [4, -1, -1], [5, -1, -1]]).int()
+    numbers = torch.randint(-4, 5, (1 + 6 * channels,), generator=torch.Generator().manual_seed(3)).bfloat16()
+    features, weight = numbers[1:].view(6, channels), drawn(3, channels, 20).mul(2).round().bfloat16()
+    found, wanted = [], []
+    for results, chosen in ((found, "cpu"), (wanted, "reference")):
+        leaves = [features.requires_grad_(), weight.requires_grad_()]
+        with fixed(SPARSE_CONV3D, chosen):
+            out = sparse.sparse_conv3d(*leaves, None, neighbours)
+            results.extend([out, *torch.autograd.grad(out, leaves, torch.ones_like(out))])
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(mine, theirs)
+
+
 def test_neighbour_map_does_not_depend_on_where_voxels_lie() -> None:
     coords = voxels(100, side=5, batch=2, seed=3)
     expected = sparse.neighbour_map(coords)

@@ -37,7 +37,7 @@ def _dots(rows, index, above, out, start, stop):
             i = index[m, k]
             if i >= 0:
                 for c in range(above.shape[1]):
-                    total += above[m, c] * rows[i, c]
+                    total += out.dtype.type(above[m, c]) * rows[i, c]
             out[m, k] = total
 
 
@@ -79,9 +79,11 @@ def gather(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     return out
 
 
-def dots(rows: Tensor, index: Tensor, above: Tensor) -> Tensor:
-    """Gradient of the weights [M, K]: products of the samples' gradients [M, C] with the rows."""
-    out = torch.zeros(index.shape, dtype=above.dtype)
+def dots(rows: Tensor, index: Tensor, above: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Gradient of the weights [M, K], in ``dtype`` (that of ``above`` by default): products of the samples' gradients
+    [M, C] with the rows.
+    """
+    out = torch.zeros(index.shape, dtype=dtype or above.dtype)
     given = [plain(rows.to(above.dtype)), plain(index), plain(above), out.numpy()]
     in_chunks(lambda start, stop: _dots(*given, start, stop), index.shape[0], CHUNK)
     return out

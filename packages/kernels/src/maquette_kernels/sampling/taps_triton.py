@@ -1,8 +1,7 @@
 """Weighted sums of rows, and their gradients, in Triton: what all sampling on a GPU comes down to.
 
 A sample is a sum over its taps: ``out[m] = sum_k weights[m, k] * rows[index[m, k]]``; an index of -1 is no row.
-The gradient of the rows adds up each row's taps in the order of the samples, found by a stable sort, without
-atomics.
+The gradient of the rows adds up each row's taps in the order of the samples, found by a stable sort.
 """
 
 # Implementations take all arguments by position, as torch's operators do.
@@ -16,7 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from maquette_kernels.triton_support import Compilation, interpreting, tile
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
+from maquette_kernels.triton_support import Compilation, tile
 
 CHANNELS = 128
 """Most channels that one program handles."""
@@ -48,41 +49,17 @@ def dots_kernel(
     m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.arange(0, WIDTH)[None, :]
     live = m < samples
-    total = tl.zeros((BLOCK, WIDTH), tl.float32)
+    kind = out.dtype.element_ty
+    total = tl.zeros((BLOCK, WIDTH), kind)
     for t in range(TILES):
         c = t * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-        g = tl.load(above + (m * dim)[:, None] + c, mask=live[:, None] & (c < dim), other=0.0).to(tl.float32)
+        g = tl.load(above + (m * dim)[:, None] + c, mask=live[:, None] & (c < dim), other=0.0).to(kind)
         for k in tl.static_range(TAPS):
             i = tl.load(index + m * TAPS + k, mask=live, other=-1)
             mask = (i >= 0)[:, None] & (c < dim)
-            row = tl.load(rows + i.to(tl.int64)[:, None] * stride + c, mask=mask, other=0.0).to(tl.float32)
+            row = tl.load(rows + i.to(tl.int64)[:, None] * stride + c, mask=mask, other=0.0).to(kind)
             total += tl.where(tap == k, tl.sum(g * row, 1)[:, None], 0.0)
     tl.store(out + (m * TAPS)[:, None] + tap, total, mask=live[:, None] & (tap < TAPS))
-
-
-@triton.jit
-def scatter_kernel(
-    above, order, starts, weights, out, count, dim,
-    TAPS: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    live = n < count
-    cursor = tl.load(starts + n, mask=live, other=0)
-    stop = tl.load(starts + n + 1, mask=live, other=0)
-    left = tl.max(stop - cursor, 0)
-    total = tl.zeros((BLOCK, CHANNELS), tl.float32)
-    while left > 0:
-        for step in tl.static_range(UNROLL):
-            mine = cursor + step < stop
-            tap = tl.load(order + cursor + step, mask=mine, other=0)
-            weight = tl.load(weights + tap, mask=mine, other=0.0)
-            place = ((tap // TAPS) * dim)[:, None] + c
-            g = tl.load(above + place, mask=mine[:, None] & (c < dim), other=0.0).to(tl.float32)
-            total += weight[:, None] * g
-        cursor += UNROLL
-        left -= UNROLL
-    tl.store(out + (n * dim)[:, None] + c, total.to(out.dtype.element_ty), mask=live[:, None] & (c < dim))
 
 
 def gather(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -98,11 +75,11 @@ def gather(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     return out
 
 
-def dots(rows: Tensor, index: Tensor, above: Tensor) -> Tensor:
-    """Gradient of the weights, float32 [M, K]: products of the samples' gradients [M, C] with the rows."""
+def dots(rows: Tensor, index: Tensor, above: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Gradient of the weights [M, K], found in ``dtype``: products of the samples' gradients [M, C] with the rows."""
     samples, taps = index.shape
     dim = rows.shape[1]
-    out = rows.new_zeros((samples, taps), dtype=torch.float32)
+    out = rows.new_zeros((samples, taps), dtype=dtype)
     if samples and dim:
         block, channels = _blocks(dim)
         dots_kernel[(triton.cdiv(samples, block),)](
@@ -115,18 +92,7 @@ def dots(rows: Tensor, index: Tensor, above: Tensor) -> Tensor:
 
 def scatter(above: Tensor, index: Tensor, weights: Tensor, count: int) -> Tensor:
     """Gradient of the rows [N, C], in the dtype of those of the samples [M, C]."""
-    dim = above.shape[1]
-    out = above.new_empty((count, dim))
-    if out.numel():
-        tapped, order = torch.sort(index.flatten(), stable=True)
-        rows = torch.arange(count + 1, dtype=torch.int32, device=index.device)
-        starts = torch.searchsorted(tapped, rows)
-        block, channels = _blocks(dim)
-        scatter_kernel[(triton.cdiv(count, block), triton.cdiv(dim, channels))](
-            above.contiguous(), order, starts, weights, out, count, dim,
-            TAPS=index.shape[1], UNROLL=1 if interpreting() else 4, BLOCK=block, CHANNELS=channels,
-        )  # fmt: skip
-    return out
+    return segment_sum(above, index, count, weights=weights, dtype=above.dtype)
 
 
 def _blocks(dim: int) -> tuple[int, int]:
@@ -138,19 +104,16 @@ def _blocks(dim: int) -> tuple[int, int]:
 def compilations(taps: int, dtypes: tuple[str, ...]) -> list[Compilation]:
     """Every kernel at 64 channels, for rows of each of the dtypes (``"*bf16"``)."""
     sizes = {"BLOCK": 32, "CHANNELS": 64, "TAPS": taps}
-    return [
-        _compilation(kernel, dtype, {**sizes, **more})
-        for dtype in dtypes
-        for kernel, more in (
-            (gather_kernel, {}),
-            (dots_kernel, {"WIDTH": triton.next_power_of_2(taps), "TILES": 1}),
-            (scatter_kernel, {"UNROLL": 4}),
-        )
-    ]
+    compiled = []
+    for dtype in dtypes:
+        dots_sizes = {**sizes, "WIDTH": triton.next_power_of_2(taps), "TILES": 1}
+        compiled += [_compilation(gather_kernel, dtype, sizes), _compilation(dots_kernel, dtype, dots_sizes)]
+        compiled += sum_compilations(64, values=dtype, out=dtype, shared=taps, weighted=True)
+    return compiled
 
 
 def _compilation(kernel: Any, dtype: str, constants: dict[str, Any]) -> Compilation:
-    known = {"index": "*i32", "weights": "*fp32", "order": "*i64", "starts": "*i64"}
+    known = {"index": "*i32", "weights": "*fp32"}
     known |= dict.fromkeys(("rows", "above", "out"), dtype)
     if kernel is dots_kernel:
         known["out"] = "*fp32"

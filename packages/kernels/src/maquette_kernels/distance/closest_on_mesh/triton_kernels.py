@@ -18,6 +18,8 @@ from torch import Tensor
 
 from maquette_kernels.distance.closest_on_mesh.triton_answer import answer_kernel, nearest
 from maquette_kernels.distance.face_tiles import FACES, POINTS, along_curve, tiles_of
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
 from maquette_kernels.triton_support import Compilation
 
 SLACK = tl.constexpr(1.00001)
@@ -25,8 +27,6 @@ SLACK = tl.constexpr(1.00001)
 TILES = 32
 """Boxes that are looked at together for a bound."""
 ANSWERS = 256
-FIXED_BITS = 60
-"""Of the whole numbers in which gradients of vertices are summed."""
 
 
 @triton.jit
@@ -147,22 +147,13 @@ def backward(
     pull = above[:, None] * direction
     if not len(faces):
         return pull, None
-    corners = faces[face.clamp(min=0).long()].long()
-    shares = -weights.double()[:, :, None] * pull.double()[:, None, :]
-    return pull, _summed(shares.flatten(0, 1), corners.flatten(), len(vertices)).to(vertices.dtype)
-
-
-def _summed(values: Tensor, places: Tensor, count: int) -> Tensor:
-    """Sums float64 [count, 3] of values [N, 3] by place, the same in any order: added up as whole numbers."""
-    largest = values.abs().max() if len(values) else values.new_zeros(())
-    unit = torch.where(largest > 0, largest, 1.0) * (max(len(values), 1) * 2.0**-FIXED_BITS)
-    whole = (values / unit).round().nan_to_num().long()
-    summed = torch.zeros(count, 3, dtype=torch.int64, device=values.device).index_add_(0, places, whole)
-    return torch.where(largest.isfinite(), summed.double() * unit, float("nan"))
+    corners = faces[face.clamp(min=0).long()].long()  # weights are 0 where there is no face
+    to_vertices = segment_sum(pull.double(), corners, len(vertices), weights=-weights, dtype=vertices.dtype)
+    return pull, to_vertices
 
 
 def compilations() -> list[Compilation]:
-    """Both kernels, as they run on contiguous float32 points and int32 faces."""
+    """Every kernel, as it runs on contiguous float32 points and int32 faces."""
     strides = {f"{of}_{axis}": "i32" for of in ("point", "vertex", "face") for axis in ("row", "column")}
     counts = dict.fromkeys(("count", "faces", "tiles"), "i32")
     read = dict.fromkeys(("points", "vertices", "rows", "boxes"), "*fp32")
@@ -172,4 +163,5 @@ def compilations() -> list[Compilation]:
     return [
         Compilation(search_kernel, search, {"POINTS": POINTS, "FACES": FACES, "TILES": TILES}),
         Compilation(answer_kernel, answer, {"ANSWERS": ANSWERS}),
+        *sum_compilations(3, values="*fp64", out="*fp32", shared=3, weighted=True),
     ]

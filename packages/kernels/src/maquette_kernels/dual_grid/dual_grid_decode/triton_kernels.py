@@ -20,8 +20,8 @@ from maquette_kernels.dual_grid.dual_grid_decode.triton_quads import (
     cut_kernel,
     neighbours_kernel,
 )
-from maquette_kernels.dual_grid.segments import compilation as segment_sum_compilation
-from maquette_kernels.dual_grid.segments import segment_sum
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
 from maquette_kernels.triton_support import Compilation, interpreting
 
 ITEMS = 128
@@ -84,7 +84,7 @@ def backward(
             vertices, _of(weights, used, vertices), corners, above[len(used) :].double().contiguous(), rows, quads,
             WEIGHTED=weights is not None, BLOCK=ITEMS,
         )  # fmt: skip
-        added = segment_sum(rows, corners.flatten().long(), len(used))
+        added = segment_sum(rows, corners.flatten(), len(used))
         moved = moved + added[:, :3]
         if spread is not None:
             spread[used.long()] = added[:, 3].to(spread.dtype)
@@ -132,7 +132,7 @@ def compilations() -> list[Compilation]:
         _compilation(cut_kernel, weighted),
         _compilation(centres_kernel, weighted),
         _compilation(centres_backward_kernel, weighted),
-        segment_sum_compilation(4),
+        *sum_compilations(4, values="*fp64"),
     ]
 
 

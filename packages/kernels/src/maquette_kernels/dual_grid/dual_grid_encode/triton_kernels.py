@@ -24,8 +24,9 @@ from maquette_kernels.dual_grid.dual_grid_encode.triton_crossings import (
     planes_kernel,
 )
 from maquette_kernels.dual_grid.dual_grid_encode.weights import NOT_FINITE, SHIFT
-from maquette_kernels.dual_grid.segments import compilation as segment_sum_compilation
-from maquette_kernels.dual_grid.segments import expand, segment_sum
+from maquette_kernels.dual_grid.expand import expand
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
 from maquette_kernels.triton_support import Compilation, interpreting
 
 ITEMS = 128
@@ -191,7 +192,7 @@ def compilations() -> list[Compilation]:
         _compilation(planes_kernel, ITEMS),
         _compilation(borders_kernel, ITEMS),
         _compilation(minima_kernel, ITEMS),
-        segment_sum_compilation(13),
+        *sum_compilations(13, values="*fp64"),
     ]
 
 

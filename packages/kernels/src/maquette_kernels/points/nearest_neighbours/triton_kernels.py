@@ -21,10 +21,10 @@ from maquette_kernels.points.nearest_neighbours.gradient_kernels import (
     backward,
     compilation,
     coordinates,
-    point_gradient_kernel,
-    query_gradient_kernel,
+    pull_kernel,
 )
 from maquette_kernels.points.ragged import whole
+from maquette_kernels.segment_sum import compilations as sum_compilations
 from maquette_kernels.triton_support import Compilation, interpreting
 
 __all__ = ["backward", "compilations", "forward"]
@@ -198,6 +198,6 @@ def compilations() -> list[Compilation]:
     return [
         compilation(nearest_kernel, {"BLOCK": 64, "TILE": 64}, _EXACT),
         compilation(several_kernel, {"K": 8, "KEPT": 8, "BLOCK": 32, "TILE": 64}, _EXACT),
-        compilation(query_gradient_kernel, {"BLOCK": 128}, {}),
-        compilation(point_gradient_kernel, {"BLOCK": 16, "LANES": 32}, {}),
+        compilation(pull_kernel, {"BLOCK": 128}, {}),
+        *sum_compilations(3),
     ]

@@ -14,7 +14,8 @@ from torch import Tensor
 from maquette_kernels.raster.antialias.triton_edges import edge_kernel
 from maquette_kernels.raster.antialias.triton_pull import pull_kernel
 from maquette_kernels.raster.screen import is_safe, project
-from maquette_kernels.raster.segment_sum import sum_by_vertex
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
 from maquette_kernels.triton_support import Compilation, interpreting
 
 
@@ -123,7 +124,7 @@ def backward(
         faces.contiguous(), values, targets, len(crossed), vertices, height, width, image.shape[-1],
         BLOCK=block, CHANNELS=wide,
     )  # fmt: skip
-    moved = sum_by_vertex(values, targets, positions.shape[0] * vertices)
+    moved = segment_sum(values, targets, positions.shape[0] * vertices)
     return found, moved.view(positions.shape)
 
 
@@ -141,7 +142,8 @@ def compilations() -> list[Compilation]:
         (blend_kernel, {"GRADIENT": True, "PIXELS": 256, "CHANNELS": 4}, {"values": "*bf16", "out": "*bf16"}),
         (pull_kernel, {"BLOCK": 64, "CHANNELS": 4}, {}),
     ]
-    return [
+    found = [
         Compilation(kernel, {n: (pointers | special).get(n, "i32") for n in kernel.arg_names}, constants)
         for kernel, constants, special in chosen
     ]
+    return found + sum_compilations(4)

@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from maquette_kernels.raster.segment_sum import sum_by_vertex
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
 from maquette_kernels.triton_support import Compilation, interpreting
 
 
@@ -103,7 +104,7 @@ def backward(
     if not count:
         return None, weights
     rows = upstream.reshape(-1, channels)
-    found = sum_by_vertex(rows, targets, count, weights=barycentrics.contiguous())
+    found = segment_sum(rows, targets.view(-1, 3), count, weights=barycentrics)
     return found.view(attributes.shape), weights
 
 
@@ -122,9 +123,9 @@ def _sizes(attributes: Tensor, face_id: Tensor) -> tuple[int, int, int, dict[str
 
 
 def compilations() -> list[Compilation]:
-    """Both kernels for 3 channels in float32 and 64 in bf16."""
+    """Every kernel for 3 channels in float32 and 64 in bf16."""
     pointers = {"faces": "*i32", "face_id": "*i32", "weights": "*fp32", "targets": "*i64"}
-    found = []
+    found = sum_compilations(64, values="*bf16", shared=3, weighted=True)
     for dtype, constants in (("*fp32", {"PIXELS": 256, "CHANNELS": 4}), ("*bf16", {"PIXELS": 32, "CHANNELS": 64})):
         floats = {"attributes": dtype, "above": dtype}
         for kernel, out in ((mix_kernel, dtype), (pull_kernel, "*fp32")):

@@ -18,8 +18,8 @@ from maquette_kernels.raster.clipping import visible_triangles
 from maquette_kernels.raster.rasterise.triton_pull import pull_compilation, pull_kernel
 from maquette_kernels.raster.rasterise.triton_shares import load_corner, shares_at
 from maquette_kernels.raster.screen import DEPTH_STEPS, FAR_DEPTH, FARTHEST
-from maquette_kernels.raster.segment_sum import compilations as sum_compilations
-from maquette_kernels.raster.segment_sum import sum_by_vertex
+from maquette_kernels.segment_sum import compilations as sum_compilations
+from maquette_kernels.segment_sum import segment_sum
 from maquette_kernels.triton_support import Compilation, interpreting
 
 _TILE = tl.constexpr(8)
@@ -213,7 +213,7 @@ def backward(
         values, targets, face_id.numel(), vertices, batch * vertices, height, width,
         HAS_WEIGHTS=above is not None, HAS_DEPTH=far is not None, BLOCK=block,
     )  # fmt: skip
-    return (sum_by_vertex(values, targets, batch * vertices).view(positions.shape),)
+    return (segment_sum(values, targets, batch * vertices).view(positions.shape),)
 
 
 def compilations() -> list[Compilation]:
@@ -233,4 +233,4 @@ def compilations() -> list[Compilation]:
     for kernel, constants in chosen:
         types = {name: pointers.get(name, "i32") for name in kernel.arg_names}
         found.append(Compilation(kernel, types, constants))
-    return [*found, pull_compilation(), *sum_compilations()]
+    return [*found, pull_compilation(), *sum_compilations(4)]

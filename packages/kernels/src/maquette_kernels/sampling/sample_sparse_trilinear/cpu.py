@@ -124,8 +124,8 @@ def _weigh(low, high, index, weights, renormalise):
 
 @njit(cache=True, nogil=True)
 def _pull(points, index, dots, renormalise, out, start, stop):
-    at, weights = np.empty(3, np.int64), np.empty(8, points.dtype)
-    low, high = np.empty(3, points.dtype), np.empty(3, points.dtype)
+    at, weights = np.empty(3, np.int64), np.empty(8, dots.dtype)
+    low, high = np.empty(3, dots.dtype), np.empty(3, dots.dtype)
     for p in range(start, stop):
         out[p] = 0
         if not _cell(points, p, at, low, high):
@@ -167,7 +167,8 @@ def backward(
     index, weights = residuals
     assert gradients[0] is not None  # the only output
     above = gradients[0].to(weights.dtype)
-    dots = plain(taps_cpu.dots(features, index, above))
+    # A small total divides differences of products that are nearly equal.
+    dots = plain(taps_cpu.dots(features, index, above, torch.float64 if renormalise else None))
     pulled = torch.empty(points.shape, dtype=weights.dtype)
     given = [plain(points.to(weights.dtype)), plain(index), dots, renormalise, pulled.numpy()]
     in_chunks(lambda start, stop: _pull(*given, start, stop), len(points), CHUNK)

@@ -111,7 +111,10 @@ def pull_kernel(
     there = tl.load(index + place, mask=mask, other=-1) >= 0
     share = tl.where(there, tl.load(dots + place, mask=mask, other=0.0), 0.0)
     x_upper, y_upper, z_upper = corner >= 4, corner // 2 % 2 == 1, corner % 2 == 1
-    x, y, z = tl.where(x_upper, x_high, x_low), tl.where(y_upper, y_high, y_low), tl.where(z_upper, z_high, z_low)
+    kind = dots.dtype.element_ty
+    x = tl.where(x_upper, x_high, x_low).to(kind)
+    y = tl.where(y_upper, y_high, y_low).to(kind)
+    z = tl.where(z_upper, z_high, z_low).to(kind)
     if RENORMALISE:
         weight = tl.where(there, x * y * z, 0.0)
         total = tl.sum(weight, 1)[:, None]
@@ -150,7 +153,8 @@ def backward(
     assert above is not None  # of the only output
     pulled = points.new_empty(points.shape)
     if len(points):
-        dots = taps_triton.dots(features, index, above)
+        # A small total divides differences of products that are nearly equal.
+        dots = taps_triton.dots(features, index, above, torch.float64 if renormalise else torch.float32)
         pull_kernel[(triton.cdiv(len(points), _block()),)](
             points, index, dots, pulled, len(points), *points.stride(), RENORMALISE=renormalise, BLOCK=_block()
         )
@@ -180,5 +184,7 @@ def compilations() -> list[Compilation]:
         sizes = {"RENORMALISE": renormalise, "BLOCK": BLOCK}
         for kernel, more in ((locate_kernel, {"BATCHED": True, "STEPS": 20}), (pull_kernel, {})):
             types = {name: known.get(name, "i32") for name in kernel.arg_names}
+            if renormalise and "dots" in types:
+                types["dots"] = "*fp64"
             compiled.append(Compilation(kernel, types, {**sizes, **more}))
     return compiled

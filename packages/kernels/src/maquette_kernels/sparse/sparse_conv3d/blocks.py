@@ -23,9 +23,11 @@ from numba.extending import intrinsic
 FEATURES = dict(binding.get_host_cpu_features())
 """What this processor can do, by LLVM's names."""
 
-
-PAIRED = bool(FEATURES.get("avx512bf16")) and not (config.CPU_NAME or config.CPU_FEATURES)
-"""Whether there are blocks for pairs of bfloat16; not where numba is told to compile for another processor."""
+_FOR_HOST = bool(config.ENABLE_AVX) and config.CPU_NAME is None and config.CPU_FEATURES is None
+PAIRED = _FOR_HOST and bool(FEATURES.get("avx512bf16"))
+"""Whether there are blocks for pairs of bfloat16; not where numba is told to compile for another processor, for which
+LLVM would find no instruction and abort.
+"""
 
 
 def _shape() -> tuple[int, int]:
@@ -36,9 +38,10 @@ def _shape() -> tuple[int, int]:
 
 
 LANES, WIDE = _shape()
-STRIP = LANES * WIDE
+STRIP, HALF = LANES * WIDE, LANES * WIDE // 2
 TALL = 6
-CHANNELS = 4
+FEW, CHANNELS = 4, 8
+"""Channels of a block of the weight's gradient that is a strip wide, and of narrower ones."""
 
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
@@ -142,19 +145,19 @@ def _make_multiply(wide: int) -> Any:
     return multiply
 
 
-def _make_correlate(wide: int) -> Any:
-    """``total[c] += source[index[p], c] * upstream[rows[p]]`` over ``count`` pairs, for CHANNELS channels and one
-    strip of columns; ``kind`` is the operands' dtype.
+def _make_correlate(tall: int, wide: int) -> Any:
+    """``total[c] += source[index[p], c] * upstream[rows[p]]`` over ``count`` pairs, for ``tall`` channels and
+    one strip of columns; ``kind`` is the operands' dtype.
     """
 
     @intrinsic
     def correlate(typingctx, kind, source, index, upstream, rows, total, depth, width, count):  # type: ignore[no-untyped-def]
         def write(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             _, source, index, upstream, rows, total, depth, width, count = arguments
-            block = _Block(builder, CHANNELS, wide, paired=kind.dtype == types.int32)
+            block = _Block(builder, tall, wide, paired=kind.dtype == types.int32)
             bytes_ = builder.mul(width, ir.Constant(_INT, 4))
-            targets = [builder.add(total, builder.mul(bytes_, ir.Constant(_INT, c))) for c in range(CHANNELS)]
-            channels = [ir.Constant(_INT, 4 * c) for c in range(CHANNELS)]
+            targets = [builder.add(total, builder.mul(bytes_, ir.Constant(_INT, c))) for c in range(tall)]
+            channels = [ir.Constant(_INT, 4 * c) for c in range(tall)]
             block.begin()
             with cgutils.for_range(builder, count) as loop:
                 row = block.row(source, index, loop.index, depth)
@@ -169,5 +172,6 @@ def _make_correlate(wide: int) -> Any:
     return correlate
 
 
-multiply_wide, multiply_narrow = _make_multiply(WIDE), _make_multiply(1)
-correlate_wide, correlate_narrow = _make_correlate(WIDE), _make_correlate(1)
+multiply_wide, multiply_half, multiply_narrow = _make_multiply(WIDE), _make_multiply(WIDE // 2), _make_multiply(1)
+correlate_wide, correlate_half = _make_correlate(FEW, WIDE), _make_correlate(CHANNELS, WIDE // 2)
+correlate_narrow = _make_correlate(CHANNELS, 1)

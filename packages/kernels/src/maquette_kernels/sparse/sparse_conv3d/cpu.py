@@ -1,9 +1,10 @@
 """``sparse_conv3d`` on CPUs, in two ways.
 
-By pairs: whatever meets through a tap is multiplied where it lies, by register blocks of our own (``blocks``), in
-float32; nothing is gathered and nothing is multiplied with zeros. Side by side: the neighbours of a run of rows are
-gathered into one matrix and multiplied with all taps' weights by torch; for bfloat16 where the processor has
-instructions for it and most neighbours are there, and for float64. Backward passes add in a fixed order.
+By pairs: whatever meets through a tap is multiplied where it lies, by register blocks of our own (``blocks``), and
+summed in float32; nothing is multiplied with zeros. Operands are float32 too, except for bfloat16 where the processor
+multiplies that. Side by side: the neighbours of a run of rows are gathered into one matrix and multiplied with all
+taps' weights by torch; for bfloat16 where the processor has AMX and many neighbours are there, and for float64.
+Backward passes add in a fixed order.
 """
 
 # Implementations take all arguments by position, as torch's operators do.
@@ -25,9 +26,10 @@ CACHE = 1 << 21
 """Bytes of gathered rows to work on at a time."""
 
 _NEVER = 2.0
-_BFLOAT16 = 0.2 if FEATURES.get("amx-bf16") else 0.55 if FEATURES.get("avx512bf16") else _NEVER
-DENSE_FROM = {torch.bfloat16: _BFLOAT16, torch.float64: 0.0}
-"""Share of present neighbours from which side by side is faster than by pairs, measured; other types never are."""
+DENSE_FROM = {torch.bfloat16: 0.4 if FEATURES.get("amx-bf16") else _NEVER, torch.float64: 0.0}
+"""Share of present neighbours from which side by side is faster than by pairs; other types never are. Without AMX,
+pairs of bfloat16 are as fast up to full grids from 32 channels on, measured; with AMX the share is an estimate.
+"""
 
 _AS_WHOLE = {2: torch.int16, 8: torch.int64}
 
@@ -124,7 +126,9 @@ def _filled(x: Tensor, multiple: int) -> Tensor:
 def _as_pairs(x: Tensor) -> Tensor:
     """Each two neighbouring bfloat16 of a row as one int32; a 0 follows an odd last one."""
     x = _filled(x.detach(), 2).contiguous()
-    return (x.clone() if x.storage_offset() % 2 else x).view(torch.int32)
+    flat = x.view(-1)  # strides of single rows may be anything
+    whole = (flat.clone() if flat.storage_offset() % 2 else flat).view(torch.int32)
+    return whole.view(*x.shape[:-1], x.shape[-1] // 2)
 
 
 def _paired_taps(weight: Tensor) -> Tensor:

@@ -9,11 +9,15 @@ from numba import njit
 
 from maquette_kernels.sparse.sparse_conv3d.blocks import (
     CHANNELS,
+    FEW,
+    HALF,
     LANES,
     STRIP,
     TALL,
+    correlate_half,
     correlate_narrow,
     correlate_wide,
+    multiply_half,
     multiply_narrow,
     multiply_wide,
 )
@@ -63,14 +67,16 @@ def _multiply_pairs(source, weight, pairs, count, out):  # type: ignore[no-untyp
     rows, index = pairs[0].ctypes.data, pairs[1].ctypes.data
     column = 0
     while column < width:
-        wide = column + STRIP <= width
+        left = width - column
         w, o = strip + 4 * column, target + 4 * column
         for p in range(0, count, TALL):
-            if wide:
+            if left >= STRIP:
                 multiply_wide(weight.dtype, base, index + 4 * p, w, o, rows + 4 * p, depth, width)
+            elif left >= HALF:
+                multiply_half(weight.dtype, base, index + 4 * p, w, o, rows + 4 * p, depth, width)
             else:
                 multiply_narrow(weight.dtype, base, index + 4 * p, w, o, rows + 4 * p, depth, width)
-        column += STRIP if wide else LANES
+        column += STRIP if left >= STRIP else HALF if left >= HALF else LANES
 
 
 @njit(cache=True, nogil=True)
@@ -91,17 +97,19 @@ def _correlate_pairs(source, upstream, pairs, count, total):  # type: ignore[no-
     """``total += source[pairs[1]]^T @ upstream[pairs[0]]``."""
     depth, width = total.shape
     rows, index = pairs[0].ctypes.data, pairs[1].ctypes.data
-    for channel in range(0, depth, CHANNELS):
-        base, target = source.ctypes.data + 4 * channel, total.ctypes.data + 4 * channel * width
-        column = 0
-        while column < width:
-            g, t = upstream.ctypes.data + 4 * column, target + 4 * column
-            if column + STRIP <= width:
+    column = 0
+    while column < width:
+        left = width - column
+        g, target = upstream.ctypes.data + 4 * column, total.ctypes.data + 4 * column
+        for channel in range(0, depth, FEW if left >= STRIP else CHANNELS):
+            base, t = source.ctypes.data + 4 * channel, target + 4 * channel * width
+            if left >= STRIP:
                 correlate_wide(source.dtype, base, index, g, rows, t, depth, width, count)
-                column += STRIP
+            elif left >= HALF:
+                correlate_half(source.dtype, base, index, g, rows, t, depth, width, count)
             else:
                 correlate_narrow(source.dtype, base, index, g, rows, t, depth, width, count)
-                column += LANES
+        column += STRIP if left >= STRIP else HALF if left >= HALF else LANES
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,8 @@
 """``ragged_attention`` for CPUs: sequences of equal lengths run as one dense batch, of which windows are the best
 case.
 
-Dense attention is torch's own kernel for CPUs, except for gradients in bfloat16, where matrix products in blocks are
-up to ten times as fast: scores are found again in float32, all else is multiplied in bfloat16, as in that kernel.
+Dense attention is torch's own kernel for CPUs. Gradients are matrix products in blocks, up to ten times as fast in
+bfloat16, and as exact as float32 allows: scores are found again in float32, all else is multiplied in the call's dtype.
 """
 
 # Implementations take all arguments by position, as torch's operators do.
@@ -50,16 +50,13 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v."""
     q, k, v, q_offsets, k_offsets, _, _, scale = arguments
-    out, sums = residuals
     upstream = gradients[0]
     assert upstream is not None  # there is one output
     groups = list(_groups(q_offsets, k_offsets))
     found = [_blank(q, [rows for rows, _, _ in groups]), *(_blank(x, [keys for _, keys, _ in groups]) for x in (k, v))]
     for rows, keys, count in groups:
-        sides = ((q, rows), (k, keys), (v, keys), (out, rows), (upstream, rows))
-        own = [_batch(x, places, count) for x, places in sides]
-        logs = sums[:, rows].unflatten(1, (count, -1)).transpose(0, 1)
-        parts = (_pull_in_blocks if q.dtype == torch.bfloat16 else _pull)(*own, logs, scale)
+        sides = ((q, rows), (k, keys), (v, keys), (upstream, rows))
+        parts = _pull(*[_batch(x, places, count) for x, places in sides], scale)
         for whole, part, places in zip(found, parts, (rows, keys, keys), strict=True):
             whole[places] = part.transpose(1, 2).flatten(0, 1)
     return found[0], found[1], found[2]
@@ -105,50 +102,35 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tens
     return out, logs
 
 
-def _pull(q: Tensor, k: Tensor, v: Tensor, out: Tensor, upstream: Tensor, logs: Tensor, scale: float) -> list[Tensor]:
-    """Gradients of q, k and v of one dense batch, by torch's kernel."""
-    whole = [_rows_whole(x) for x in (upstream, q, k, v, out)]
-    found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        *whole, logs.contiguous(), 0.0, False, scale=scale
-    )
-    return list(found)
-
-
-def _pull_in_blocks(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, upstream: Tensor, logs: Tensor, scale: float
-) -> list[Tensor]:
-    """The same by matrix products, a few sequences or a block of one sequence's rows at a time."""
+def _pull(q: Tensor, k: Tensor, v: Tensor, upstream: Tensor, scale: float) -> list[Tensor]:
+    """Gradients of q, k and v of one dense batch, a few sequences or a block of one sequence's rows at a time."""
     parts = []
-    for few in _in_parts(q, k, v, out, upstream, logs):
+    for few in _in_parts(q, k, v, upstream):
         parts.append(_pull_block(*few, scale) if q.shape[2] <= ROWS else _pull_long(*few, scale))
     return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
-def _pull_block(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, upstream: Tensor, logs: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """With weights ``p``: ``dv = p^T out'``, ``ds = p * (out' v^T - sum(out' * out)) * scale``, ``dq = ds k`` and
+def _pull_block(q: Tensor, k: Tensor, v: Tensor, upstream: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """With weights ``p``: ``dv = p^T out'``, ``ds = p * (out' v^T - sum(p * out' v^T)) * scale``, ``dq = ds k`` and
     ``dk = ds^T q``.
+
+    Weights are found again from the scores: the logarithms that torch's kernel keeps are good to four digits.
     """
-    scores = torch.matmul(q.float() * scale, k.float().transpose(-1, -2))
-    weights = scores.sub_(logs.unsqueeze(-1)).exp_()
+    dtype = working_dtype(q)
+    weights = torch.matmul(q.to(dtype) * scale, k.to(dtype).transpose(-1, -2)).softmax(-1)
     v_gradient = torch.matmul(weights.to(v.dtype).transpose(-1, -2), upstream)
-    along = (upstream.float() * out.float()).sum(-1, keepdim=True)
-    products = torch.matmul(upstream, v.transpose(-1, -2))
-    slopes = (products - along).mul_(weights).mul_(scale).to(q.dtype)
+    slopes = torch.matmul(upstream, v.transpose(-1, -2)).to(dtype)
+    slopes = slopes.sub_((slopes * weights).sum(-1, keepdim=True)).mul_(weights).mul_(scale).to(q.dtype)
     return torch.matmul(slopes, k), torch.matmul(slopes.transpose(-1, -2), q), v_gradient
 
 
-def _pull_long(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, upstream: Tensor, logs: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`_pull_block` over blocks of rows; gradients of keys and values are summed in float32."""
+def _pull_long(q: Tensor, k: Tensor, v: Tensor, upstream: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_pull_block` over blocks of rows; gradients of keys and values are summed in float32 at least."""
     q_parts: list[Tensor] = []
-    totals = [torch.zeros(x.shape, dtype=torch.float32) for x in (k, v)]
+    totals = [torch.zeros(x.shape, dtype=working_dtype(q)) for x in (k, v)]
     for start in range(0, q.shape[2], ROWS):
         rows = slice(start, start + ROWS)
-        sides = (x[:, :, rows] for x in (out, upstream, logs))
-        part, *shared = _pull_block(q[:, :, rows], k, v, *sides, scale)
+        part, *shared = _pull_block(q[:, :, rows], k, v, upstream[:, :, rows], scale)
         q_parts.append(part)
         for total, own in zip(totals, shared, strict=True):
             total.add_(own)
