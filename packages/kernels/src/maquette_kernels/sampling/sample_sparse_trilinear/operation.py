@@ -115,7 +115,7 @@ def _draw(choices: random.Random, seed: int, dtype: torch.dtype) -> tuple[Any, .
         points += renormalise / 32  # not where samples jump there, which would make the tolerance blind
     points[1:2, 1] = choose([float("nan"), float("inf"), -4e9, 32767.5, 0.0])
     batch = torch.randint(-(elements > 1), elements + 1, (samples,), generator=generator, dtype=torch.int32)
-    features = torch.randn(len(coords), choose([1, 3, 16, 31, 130]), generator=generator).to(dtype)
+    features = torch.randn(len(coords), choose([130, 1, 3, 130, 16, 31]), generator=generator).to(dtype)
     return features, coords, points, batch if elements > 1 else None, renormalise
 
 

@@ -112,19 +112,63 @@ def forward_kernel(
 
 
 @triton.jit
-def _pull_queries(
-    gradient, queries, upstream, logs, along, k, v, start, length, k_row, v_row, dim, factor,
+def _weigh(
+    queries, upstream, logs, k, v, start, length, k_row, v_row, dim, factor,
     KEYS: tl.constexpr, DIM: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What one block of keys adds to the gradient of a block of queries."""
+    """A block of keys, the weights that queries give them, and products of the values with gradients from above."""
     keys = _tile(k, start, length, k_row, dim, KEYS, DIM, UPCAST)
     values = _tile(v, start, length, v_row, dim, KEYS, DIM, UPCAST)
     scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * factor
     live = start + tl.arange(0, KEYS) < length
     weights = tl.where(live[None, :], tl.exp2(scores - logs[:, None]), 0.0)
-    products = tl.dot(upstream, tl.trans(values), input_precision=PRECISION)
+    return keys, weights, tl.dot(upstream, tl.trans(values), input_precision=PRECISION)
+
+
+@triton.jit
+def _pull_queries(
+    gradient, mean_key, exact, queries, upstream, logs, along, k, v, start, length, k_row, v_row, dim, factor,
+    KEYS: tl.constexpr, DIM: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What one block of keys adds to the gradient of a block of queries, to their mean key and mean product."""
+    keys, weights, products = _weigh(
+        queries, upstream, logs, k, v, start, length, k_row, v_row, dim, factor, KEYS, DIM, UPCAST, PRECISION
+    )
     slopes = weights * (products - along[:, None])
-    return gradient + tl.dot(slopes.to(keys.dtype), keys, input_precision=PRECISION)
+    exact += tl.sum(slopes, 1)
+    mean_key += tl.dot(weights.to(keys.dtype), keys, input_precision=PRECISION)
+    gradient += tl.dot(slopes.to(keys.dtype), keys, input_precision=PRECISION)
+    return gradient, mean_key, exact
+
+
+@triton.jit
+def _pull_from_all(
+    along, queries, upstream, logs, k, v, k_length, k_row, v_row, dim, factor,
+    KEYS: tl.constexpr, DIM: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr, WHILE: tl.constexpr,
+):  # fmt: skip
+    """Gradient of a block of queries, and the mean product of each.
+
+    ``along`` has the mean product from the output, which was rounded: where one key has nearly all the weight, that
+    error would be the gradient. So what the slopes sum up to, which should be nothing, is taken off again.
+    """
+    gradient = tl.zeros((queries.shape[0], DIM), tl.float32)
+    mean_key = tl.zeros((queries.shape[0], DIM), tl.float32)
+    error = tl.zeros((queries.shape[0],), tl.float32)
+    if WHILE:
+        at = k_length * 0
+        while at < k_length:
+            gradient, mean_key, error = _pull_queries(
+                gradient, mean_key, error, queries, upstream, logs, along, k, v, at, k_length, k_row, v_row, dim,
+                factor, KEYS, DIM, UPCAST, PRECISION,
+            )  # fmt: skip
+            at += KEYS
+    else:
+        for at in range(0, k_length, KEYS):
+            gradient, mean_key, error = _pull_queries(
+                gradient, mean_key, error, queries, upstream, logs, along, k, v, at, k_length, k_row, v_row, dim,
+                factor, KEYS, DIM, UPCAST, PRECISION,
+            )  # fmt: skip
+    return gradient - error[:, None] * mean_key, along + error
 
 
 @triton.jit
@@ -143,25 +187,14 @@ def backward_queries_kernel(
         along = tl.sum(above.to(tl.float32) * given.to(tl.float32), 1)
         row = start + tl.arange(0, QUERIES)
         place = head * tokens + first + row
-        tl.store(along_out + place, along, mask=row < length)
         logs = tl.load(sums + place, mask=row < length, other=0.0) * LOG2_E
         k += k_first * k_row + head * k_head
         v += k_first * v_row + head * v_head
-        gradient = tl.zeros((QUERIES, DIM), tl.float32)
-        if WHILE:
-            at = start * 0
-            while at < k_length:
-                gradient = _pull_queries(
-                    gradient, queries, above, logs, along, k, v, at, k_length, k_row, v_row, dim, factor,
-                    KEYS, DIM, UPCAST, PRECISION,
-                )  # fmt: skip
-                at += KEYS
-        else:
-            for at in range(0, k_length, KEYS):
-                gradient = _pull_queries(
-                    gradient, queries, above, logs, along, k, v, at, k_length, k_row, v_row, dim, factor,
-                    KEYS, DIM, UPCAST, PRECISION,
-                )  # fmt: skip
+        gradient, along = _pull_from_all(
+            along, queries, above, logs, k, v, k_length, k_row, v_row, dim, factor,
+            KEYS, DIM, UPCAST, PRECISION, WHILE,
+        )  # fmt: skip
+        tl.store(along_out + place, along, mask=row < length)
         _keep(dq + own, gradient * scale, start, length, heads * dim, dim, QUERIES, DIM)
 
 
