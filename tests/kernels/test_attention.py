@@ -121,7 +121,10 @@ def test_dense_sequences_by_torch_are_the_same() -> None:
     assert not functions._is_dense(q, k, 6, 256, 256)
     with fixed(RAGGED_ATTENTION, "cpu"):
         assert not functions._is_dense(q, k, 2, 768, 768)
-        torch.testing.assert_close(functions._dense(q, k, v, 2, 0.5), ragged_attention(q, k, v, offsets, scale=0.5))
+        call = (q, k, v, offsets, offsets, 768, 768, 0.5)
+        torch.testing.assert_close(functions._dense(call, 2), ragged_attention(q, k, v, offsets, scale=0.5))
+        with pytest.raises(MaquetteError, match="kernel 'ragged_attention'"):
+            functions._dense((q, k, v[:, :, :1], *call[3:]), 2)
 
 
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5), window=st.integers(1, 5), shift=st.integers(0, 4))

@@ -3,12 +3,15 @@
 # ruff: noqa: PLR0917
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from maquette.errors import MaquetteError
 from maquette_kernels.overrides import OVERRIDES
+from maquette_kernels.resolution import raise_if_wrong
 from maquette_kernels.transformer.fp8_linear import fp8_modulated_linear
 from maquette_kernels.transformer.gated_norm_modulate import GATED_NORM_MODULATE
 from maquette_kernels.transformer.gated_norm_modulate_quantise import GATED_NORM_MODULATE_QUANTISE
@@ -149,8 +152,7 @@ def ragged_attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     arguments = (q, k, v, q_offsets, k_offsets, max_q, max_k, scale)
     if q.is_cuda and _is_dense(q, k, len(q_offsets) - 1, max_q, max_k):
-        RAGGED_ATTENTION.raise_if_wrong(RAGGED_ATTENTION.call(*arguments))
-        return _dense(q, k, v, len(q_offsets) - 1, scale)
+        return _dense(arguments, len(q_offsets) - 1)
     return RAGGED_ATTENTION(*arguments)  # type: ignore[no-any-return]
 
 
@@ -169,10 +171,11 @@ def _is_dense(q: Tensor, k: Tensor, batch: int, max_q: int, max_k: int) -> bool:
     return torch.compiler.is_compiling() or OVERRIDES.get("ragged_attention") is None
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor, batch: int, scale: float) -> Tensor:
-    """Sequences of equal lengths by torch's attention."""
-    apart = [x.unflatten(0, (batch, -1)).transpose(1, 2) for x in (q, k, v)]
-    return functional.scaled_dot_product_attention(*apart, scale=scale).transpose(1, 2).flatten(0, 1)
+def _dense(arguments: tuple[Any, ...], batch: int) -> Tensor:
+    """A call whose sequences have equal lengths by torch's attention."""
+    raise_if_wrong(RAGGED_ATTENTION, RAGGED_ATTENTION.call(*arguments))
+    apart = [x.unflatten(0, (batch, -1)).transpose(1, 2) for x in arguments[:3]]
+    return functional.scaled_dot_product_attention(*apart, scale=arguments[-1]).transpose(1, 2).flatten(0, 1)
 
 
 def quantise_rowwise(x: Tensor, *, power_of_two: bool = True) -> tuple[Tensor, Tensor]:
