@@ -90,10 +90,14 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=25)
     options = parser.parse_args()
     planted = list(faults(options.family))
+    verdicts = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        verdicts = list(pool.map(lambda fault: verdict(fault, options.examples), planted))
-    for fault, found in zip(planted, verdicts, strict=True):
-        sys.stdout.write(f"{found:8s} {fault.family}: {fault.operation} ({fault.implementation}): {fault.label}\n")
+        found = pool.map(lambda fault: verdict(fault, options.examples), planted)
+        for fault, answer in zip(planted, found, strict=True):
+            verdicts.append(answer)
+            where = f"{fault.family}: {fault.operation} ({fault.implementation})"
+            sys.stdout.write(f"{answer:8s} {where}: {fault.label}\n")
+            sys.stdout.flush()
     caught = verdicts.count("caught")
     sys.stdout.write(f"{caught} of {len(planted)} caught\n")
     sys.exit(0 if planted and len(planted) - caught <= TOLERATED * len(planted) else 1)

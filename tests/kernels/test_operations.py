@@ -80,7 +80,7 @@ def with_stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry._built.pop("scaled_sum", None)
 
 
-EXAMPLES = {"cpu": 20, "triton": 10, "reference": 4}
+EXAMPLES = {"cpu": 15, "triton": 8, "reference": 4}
 DEEPER = 20
 
 
