@@ -37,8 +37,8 @@ from maquette.parallel.mesh import Mesh
 from maquette.parallel.sharded import ShardedConfig, Zero3
 from maquette.precision import Precision
 from maquette.precision.fp8 import Fp8Linear, apply_fp8
-from maquette_models.dit import DiT
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.dit import DiT
 
 PEAK = 790e12  # FLOP/s, dense bf16, measured on an H200
 CONFIGS = Path(__file__).parents[1] / "examples" / "configs"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maquette_models.dit_block import MODULATIONS, THETA, Attention, DiTBlock
+from maquette_models.transformer.dit_block import MODULATIONS, THETA, Attention, DiTBlock
 
 
 class PlainBlock(nn.Module):

@@ -14,7 +14,14 @@ from maquette import hookspecs
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = sorted((ROOT / "docs" / "kernels").glob("*.md"))
-ALONE = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "packages").glob("*/README.md")])
+ALONE = sorted(
+    [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "models").glob("*.md"),
+        *(ROOT / "packages").glob("*/README.md"),
+    ]
+)
 PAGES = [*ALONE, *OPERATIONS]
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -7,7 +7,7 @@ import torch
 
 from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
-from maquette_models.class_caption import PAD, UNKNOWN, ClassCaption, ClassCaptionConfig, Drop, words
+from maquette_models.conditioners.class_caption import PAD, UNKNOWN, ClassCaption, ClassCaptionConfig, Drop, words
 
 CLASSES = ["chair", "table"]
 VOCABULARY = ["a", "red", "tall", "chair", "table", "with", "thick", "legs"]

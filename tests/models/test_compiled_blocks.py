@@ -10,8 +10,8 @@ from torch._dynamo.utils import counters
 from maquette.activation_checkpointing import checkpoint_blocks
 from maquette.compilation import compile_blocks
 from maquette.precision.fp8 import at_least, swap_linears
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.grid_vae import GridVAE, GridVAEConfig
+from maquette_models.grid.grid_vae import GridVAE, GridVAEConfig
+from maquette_models.transformer.dit import DiT, DiTConfig
 
 WIDTH = 32
 

@@ -9,7 +9,7 @@ import torch
 
 from maquette import plugins
 from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
-from maquette_models.dit import DiT
+from maquette_models.transformer.dit import DiT
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
 FACTS = {"classes": ["chair", "table"], "vocabulary": ["red"], "latent_channels": 7, "latent_resolution": 8}

@@ -18,11 +18,11 @@ from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.precision import Precision
 from maquette.testing import run_ranks
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.dit_block import SelfAttention
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
-from maquette_models.grid_vae import GridVAE, GridVAEConfig
-from maquette_models.mixture_of_experts import MixtureConfig
+from maquette_models.grid.grid_vae import GridVAE, GridVAEConfig
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.dit import DiT, DiTConfig
+from maquette_models.transformer.dit_block import SelfAttention
+from maquette_models.transformer.mixture_of_experts import MixtureConfig
 
 CONDITIONER = {
     "name": "class_caption",

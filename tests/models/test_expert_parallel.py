@@ -18,9 +18,9 @@ from maquette.parallel.mesh import Mesh
 from maquette.parallel.sharded import ShardedConfig, Zero3
 from maquette.precision import Precision
 from maquette.testing import run_ranks
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
-from maquette_models.mixture_of_experts import MixtureConfig
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.dit import DiT, DiTConfig
+from maquette_models.transformer.mixture_of_experts import MixtureConfig
 
 CONDITIONER = {"name": "class_caption", "classes": ["a", "b"], "vocabulary": ["red"], "width": 16, "max_words": 3}
 ROWS = 8

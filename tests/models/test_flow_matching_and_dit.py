@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
-from maquette_models.attention import attend
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.attention import attend
+from maquette_models.transformer.dit import DiT, DiTConfig
 
 CONDITIONER = {
     "name": "class_caption",

@@ -8,8 +8,8 @@ import torch
 from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
-from maquette_models.grid_vae import GridVAE, GridVAEConfig, GridVAEOutput, fold, unfold
-from maquette_models.vae_objective import VAEObjective, VAEObjectiveConfig, weighted_l1
+from maquette_models.grid.grid_vae import GridVAE, GridVAEConfig, GridVAEOutput, fold, unfold
+from maquette_models.objectives.vae_objective import VAEObjective, VAEObjectiveConfig, weighted_l1
 
 SMALL = GridVAEConfig(resolution=16, width=16, deep_width=16, color_width=16, shape_channels=3, color_channels=2)
 

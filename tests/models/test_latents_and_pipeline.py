@@ -21,8 +21,8 @@ from maquette.errors import MaquetteError
 from maquette.runs import load_run
 from maquette.testing import check_dataset, check_pipeline
 from maquette.types import Request
-from maquette_models import latents
-from maquette_models.latents import Latents, LatentsConfig
+from maquette_models.latents import latents
+from maquette_models.latents.latents import Latents, LatentsConfig
 from maquette_models.shards import read_shards
 
 _spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).with_name("toy_shapes.py"))

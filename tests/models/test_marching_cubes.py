@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette_models.marching_cubes import MarchingCubes, MarchingCubesConfig, signed_volumes
+from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig, signed_volumes
 
 
 def grid(resolution: int) -> NDArray[np.float64]:

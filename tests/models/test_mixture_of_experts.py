@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from maquette.errors import MaquetteError
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
-from maquette_models.grouped_product import grouped_outer, grouped_product
-from maquette_models.mixture_of_experts import MLP, MixtureConfig, MixtureOfExperts, balance_loss
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.dit import DiT, DiTConfig
+from maquette_models.transformer.grouped_product import grouped_outer, grouped_product
+from maquette_models.transformer.mixture_of_experts import MLP, MixtureConfig, MixtureOfExperts, balance_loss
 
 CONDITIONER = {"name": "class_caption", "classes": ["a", "b"], "vocabulary": ["red"], "width": 16, "max_words": 3}
 

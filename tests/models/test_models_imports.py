@@ -12,12 +12,12 @@ import pytest
 import maquette_models
 from maquette import hookspecs, plugins
 
-MODULES = [module.name for module in pkgutil.iter_modules(maquette_models.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(maquette_models.__path__, "maquette_models.")]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_module_imports(name: str) -> None:
-    assert importlib.import_module(f"maquette_models.{name}").__doc__
+    assert importlib.import_module(name).__doc__
 
 
 def own_entries() -> list[tuple[str, str]]:

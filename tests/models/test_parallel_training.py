@@ -13,9 +13,9 @@ from maquette.engine.step_engine import StepEngine
 from maquette.parallel.parallelism import Parallelism
 from maquette.precision import Precision
 from maquette.testing import run_ranks
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
-from maquette_models.mixture_of_experts import MixtureConfig
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.dit import DiT, DiTConfig
+from maquette_models.transformer.mixture_of_experts import MixtureConfig
 
 CONDITIONER = {"name": "class_caption", "classes": ["a", "b"], "vocabulary": ["red"], "width": 16, "max_words": 3}
 ROWS, MICRO_BATCHES = 8, 4

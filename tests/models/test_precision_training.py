@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from maquette.engine.randomness import drawing
 from maquette.precision import Precision
 from maquette.precision.fp8 import apply_fp8
-from maquette_models.dit import DiT, DiTConfig
-from maquette_models.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
+from maquette_models.transformer.dit import DiT, DiTConfig
 
 ROOT = Path(__file__).parents[2]
 WIDTH, ROWS, STEPS, HELD_OUT = 64, 16, 400, 256

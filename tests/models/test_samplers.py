@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette_models.euler import Euler, EulerConfig
-from maquette_models.euler import step as euler_step
-from maquette_models.guidance import Guided
-from maquette_models.heun import Heun, HeunConfig
-from maquette_models.heun import step as heun_step
-from maquette_models.timesteps import timesteps
+from maquette_models.samplers.euler import Euler, EulerConfig
+from maquette_models.samplers.euler import step as euler_step
+from maquette_models.samplers.guidance import Guided
+from maquette_models.samplers.heun import Heun, HeunConfig
+from maquette_models.samplers.heun import step as heun_step
+from maquette_models.samplers.timesteps import timesteps
 
 MEAN, STD = 1.5, 0.4
 

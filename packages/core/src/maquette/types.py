@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,11 +57,16 @@ class Asset:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """What a user asks a pipeline for. ``None`` means the pipeline's own default.
 
     The same request gives the same asset, bit for bit, on one machine.
+
+    Args:
+        images: pictures to follow, uint8 [H, W, 3] or [H, W, 4] in sRGB.
+        mesh: a mesh to follow or to change.
+        options: what only some pipelines know, by name.
     """
 
     prompt: str = ""
@@ -68,3 +74,6 @@ class Request:
     class_name: str | None = None
     guidance: float | None = None
     steps: int | None = None
+    images: tuple[NDArray[np.uint8], ...] = ()
+    mesh: Mesh | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)

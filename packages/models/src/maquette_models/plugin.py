@@ -1,5 +1,5 @@
 """What this package registers. Targets are strings, so that listing names imports neither torch nor
-Lightning."""
+Lightning; beside each class `X` lies its `XConfig`."""
 
 from __future__ import annotations
 
@@ -7,61 +7,82 @@ from maquette import hookimpl
 from maquette.hookspecs import Register
 
 HERE = "maquette_models"
+ARCHITECTURES = {
+    "grid_vae": "grid.grid_vae:GridVAE",
+    "dit": "transformer.dit:DiT",
+}
+CONDITIONERS = {
+    "class_caption": "conditioners.class_caption:ClassCaption",
+}
+OBJECTIVES = {
+    "vae": "objectives.vae_objective:VAEObjective",
+    "flow_matching": "objectives.flow_matching:FlowMatching",
+}
+DATASETS = {
+    "latents": "latents.latents:Latents",
+}
+SAMPLERS = {
+    "euler": "samplers.euler:Euler",
+    "heun": "samplers.heun:Heun",
+}
+DECODERS = {
+    "marching_cubes": "decoders.marching_cubes:MarchingCubes",
+}
+METRICS = {
+    "volume_iou": "metrics.volume_iou:VolumeIoU",
+    "f_score": "metrics.surface_distance:FScore",
+    "chamfer": "metrics.surface_distance:Chamfer",
+    "normal_consistency": "metrics.surface_distance:NormalConsistency",
+    "class_accuracy": "metrics.class_accuracy:ClassAccuracy",
+    "diversity": "metrics.diversity:Diversity",
+    "nearest_training": "metrics.nearest_training:NearestTraining",
+    "color_accuracy": "metrics.color_accuracy:ColorAccuracy",
+}
+PIPELINES = {
+    "text_to_3d": "pipelines.text_to_3d:TextTo3D",
+}
+
+
+def _all(register: Register, targets: dict[str, str]) -> None:
+    for name, target in targets.items():
+        register(name, f"{HERE}.{target}Config", f"{HERE}.{target}")
 
 
 @hookimpl
 def register_architectures(register: Register) -> None:
-    register("grid_vae", f"{HERE}.grid_vae:GridVAEConfig", f"{HERE}.grid_vae:GridVAE")
-    register("dit", f"{HERE}.dit:DiTConfig", f"{HERE}.dit:DiT")
+    _all(register, ARCHITECTURES)
 
 
 @hookimpl
 def register_conditioners(register: Register) -> None:
-    register("class_caption", f"{HERE}.class_caption:ClassCaptionConfig", f"{HERE}.class_caption:ClassCaption")
+    _all(register, CONDITIONERS)
 
 
 @hookimpl
 def register_objectives(register: Register) -> None:
-    register("vae", f"{HERE}.vae_objective:VAEObjectiveConfig", f"{HERE}.vae_objective:VAEObjective")
-    register("flow_matching", f"{HERE}.flow_matching:FlowMatchingConfig", f"{HERE}.flow_matching:FlowMatching")
+    _all(register, OBJECTIVES)
 
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    register("latents", f"{HERE}.latents:LatentsConfig", f"{HERE}.latents:Latents")
+    _all(register, DATASETS)
 
 
 @hookimpl
 def register_samplers(register: Register) -> None:
-    register("euler", f"{HERE}.euler:EulerConfig", f"{HERE}.euler:Euler")
-    register("heun", f"{HERE}.heun:HeunConfig", f"{HERE}.heun:Heun")
+    _all(register, SAMPLERS)
 
 
 @hookimpl
 def register_decoders(register: Register) -> None:
-    register("marching_cubes", f"{HERE}.marching_cubes:MarchingCubesConfig", f"{HERE}.marching_cubes:MarchingCubes")
+    _all(register, DECODERS)
 
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    register("volume_iou", f"{HERE}.volume_iou:VolumeIoUConfig", f"{HERE}.volume_iou:VolumeIoU")
-    register("f_score", f"{HERE}.surface_distance:FScoreConfig", f"{HERE}.surface_distance:FScore")
-    register("chamfer", f"{HERE}.surface_distance:ChamferConfig", f"{HERE}.surface_distance:Chamfer")
-    register(
-        "normal_consistency",
-        f"{HERE}.surface_distance:NormalConsistencyConfig",
-        f"{HERE}.surface_distance:NormalConsistency",
-    )
-    register("class_accuracy", f"{HERE}.class_accuracy:ClassAccuracyConfig", f"{HERE}.class_accuracy:ClassAccuracy")
-    register("diversity", f"{HERE}.diversity:DiversityConfig", f"{HERE}.diversity:Diversity")
-    register(
-        "nearest_training",
-        f"{HERE}.nearest_training:NearestTrainingConfig",
-        f"{HERE}.nearest_training:NearestTraining",
-    )
-    register("color_accuracy", f"{HERE}.color_accuracy:ColorAccuracyConfig", f"{HERE}.color_accuracy:ColorAccuracy")
+    _all(register, METRICS)
 
 
 @hookimpl
 def register_pipelines(register: Register) -> None:
-    register("text_to_3d", f"{HERE}.text_to_3d:TextTo3DConfig", f"{HERE}.text_to_3d:TextTo3D")
+    _all(register, PIPELINES)

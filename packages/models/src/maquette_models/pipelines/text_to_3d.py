@@ -16,7 +16,7 @@ from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
-from maquette_models.guidance import Guided
+from maquette_models.samplers.guidance import Guided
 
 ATTEMPTS = 3
 """How often a request is sampled, each time from another noise, when the shape comes out empty."""

@@ -17,9 +17,9 @@ from maquette.progress import track
 from maquette.report import Figure
 from maquette.runs import load_run
 from maquette.types import Asset, Mesh, Request
-from maquette_models.class_caption import words
+from maquette_models.conditioners.class_caption import words
+from maquette_models.metrics.surface_points import surface_points
 from maquette_models.shards import read_shards
-from maquette_models.surface_points import surface_points
 
 POINTS = 4096
 

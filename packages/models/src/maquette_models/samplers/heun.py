@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from maquette_models.euler import Velocity
-from maquette_models.timesteps import timesteps
+from maquette_models.samplers.euler import Velocity
+from maquette_models.samplers.timesteps import timesteps
 
 
 @dataclass

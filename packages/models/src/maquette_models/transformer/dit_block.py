@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maquette_kernels.ops import gated_norm_modulate, qk_norm_rope
-from maquette_models.attention import AttentionCore, attend, cast_for, join_heads, split_heads
+from maquette_models.transformer.attention import AttentionCore, attend, cast_for, join_heads, split_heads
 
 THETA = 100.0  # the slowest pair of a head turns about one radian over a grid of a hundred tokens a side
 MODULATIONS = 9  # shift, scale and gate for each of self-attention, cross-attention and MLP

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from maquette_models.timesteps import timesteps
+from maquette_models.samplers.timesteps import timesteps
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """velocity(x [B,...], t scalar) -> [B,...]"""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maquette.errors import MaquetteError
-from maquette_models.attention import cast_for, compute_dtype
-from maquette_models.grouped_product import grouped_product
+from maquette_models.transformer.attention import cast_for, compute_dtype
+from maquette_models.transformer.grouped_product import grouped_product
 
 
 @dataclass

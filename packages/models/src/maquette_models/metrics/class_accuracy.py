@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from maquette.errors import MaquetteError
-from maquette_models.shape_classifier import coarse_occupancy, train_classifier
+from maquette_models.metrics.shape_classifier import coarse_occupancy, train_classifier
 from maquette_models.shards import READER, read_shards
 
 

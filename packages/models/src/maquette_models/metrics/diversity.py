@@ -9,8 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from maquette_models.occupancy import Occupancy, packed, unpacked
-from maquette_models.volume_iou import pairwise_iou
+from maquette_models.metrics.occupancy import Occupancy, packed, unpacked
+from maquette_models.metrics.volume_iou import pairwise_iou
 
 
 @dataclass

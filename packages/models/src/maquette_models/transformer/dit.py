@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette_models.attention import AttentionCore, cast_for
-from maquette_models.dit_block import MODULATIONS, DiTBlock, linear_flops, normalized
-from maquette_models.mixture_of_experts import MLP, MixtureConfig, MixtureOfExperts
-from maquette_models.rowwise import rowwise
+from maquette_models.transformer.attention import AttentionCore, cast_for
+from maquette_models.transformer.dit_block import MODULATIONS, DiTBlock, linear_flops, normalized
+from maquette_models.transformer.mixture_of_experts import MLP, MixtureConfig, MixtureOfExperts
+from maquette_models.transformer.rowwise import rowwise
 
 TIME_FREQUENCIES = 64
 HEAD_MODULATIONS = 2  # shift and scale before the head

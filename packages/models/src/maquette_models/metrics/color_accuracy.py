@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
-from maquette_models.class_caption import words
+from maquette_models.conditioners.class_caption import words
 
 PALETTE = {
     "red": "cf3a34",

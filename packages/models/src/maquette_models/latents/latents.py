@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette_models.latent_cache import EncodedSplit, encode_shards
+from maquette_models.latents.latent_cache import EncodedSplit, encode_shards
 from maquette_models.shards import READER
 
 

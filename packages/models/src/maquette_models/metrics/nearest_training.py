@@ -10,9 +10,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from maquette.errors import MaquetteError
-from maquette_models.occupancy import Occupancy, packed, unpacked
+from maquette_models.metrics.occupancy import Occupancy, packed, unpacked
+from maquette_models.metrics.volume_iou import pairwise_iou
 from maquette_models.shards import READER, read_shards
-from maquette_models.volume_iou import pairwise_iou
 
 
 @dataclass

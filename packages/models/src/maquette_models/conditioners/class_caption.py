@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from maquette.engine.randomness import uniform
 from maquette.errors import MaquetteError
-from maquette_models.attention import attend, join_heads, split_heads
-from maquette_models.rowwise import rowwise
+from maquette_models.transformer.attention import attend, join_heads, split_heads
+from maquette_models.transformer.rowwise import rowwise
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")

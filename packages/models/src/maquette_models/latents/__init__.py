@@ -1,0 +1,1 @@
+"""Latents of shards under a frozen autoencoder."""

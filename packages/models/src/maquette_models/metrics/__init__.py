@@ -1,0 +1,1 @@
+"""Judges of reconstructions and of samples."""

@@ -1,0 +1,1 @@
+"""The diffusion transformer and what it is made of."""
