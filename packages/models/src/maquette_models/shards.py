@@ -15,11 +15,23 @@ from maquette.errors import MaquetteError
 
 READER = "shards"  # the registered dataset that reads the folder
 READ_BATCH = 16
+SPLITS = ("train", "val", "unseen_pairs")
 
 
-def open_shards(folder: str, reader: str = READER, fields: Sequence[str] | None = None) -> Any:
-    """The data module of a folder, set up for one process."""
-    block = {"name": reader, "folder": folder, "batch_size": READ_BATCH, "shuffle": False}
+def open_shards(
+    folder: str, reader: str = READER, fields: Sequence[str] | None = None, split: str = "train", **settings: Any
+) -> Any:
+    """The data module of a folder, set up for one process; its training stream is that of `split`.
+
+    Args:
+        folder: what the dataset `reader` reads.
+        reader: the registered dataset.
+        fields: which arrays to read, where the reader's default is not enough.
+        split: of the training stream; the validation split is always there.
+        settings: further keys of the dataset, e.g. `points`.
+    """
+    where = {"folder": folder} if split == "train" else {"sources": [{"folder": folder, "split": split}]}
+    block = {"name": reader, **where, "batch_size": READ_BATCH, "shuffle": False, **settings}
     data = plugins.build("datasets", block if fields is None else {**block, "fields": list(fields)})
     data.prepare_data()
     data.setup("fit")
@@ -27,27 +39,29 @@ def open_shards(folder: str, reader: str = READER, fields: Sequence[str] | None 
 
 
 def read_shards(
-    folder: str, split: str, reader: str = READER, fields: Sequence[str] | None = None
+    folder: str, split: str, reader: str = READER, fields: Sequence[str] | None = None, **settings: Any
 ) -> Iterator[dict[str, Any]]:
     """Every shape of a split once, in batches, in the order of the index.
 
-    A training loader is endless, so the "train" split ends where an `id` comes back: an epoch holds each id
+    A training loader is endless, so every split but "val" ends where an `id` comes back: an epoch holds each id
     once.
 
     Args:
         folder: what the dataset `reader` reads.
-        split: "train" or "val".
+        split: "train", "val", or "unseen_pairs": shapes with a pair of attributes that training never sees.
         reader: the registered dataset.
         fields: which arrays to read, where the reader's default is not enough.
+        settings: further keys of the dataset: `points=0` reads all points that are stored, `attributes=True` gives
+            each sample's attributes, a list of mappings.
 
     Raises:
-        MaquetteError: batches without `id`, or a split that is neither "train" nor "val".
+        MaquetteError: batches without `id`, another split, or one that the folder lacks.
     """
-    if split not in ("train", "val"):
-        raise MaquetteError(f"'{split}' is no split of '{folder}'; use train or val")
-    data = open_shards(folder, reader, fields)
+    if split not in SPLITS:
+        raise MaquetteError(f"'{split}' is no split of '{folder}'; use {', '.join(SPLITS)}")
+    data = open_shards(folder, reader, fields, "train" if split == "val" else split, **settings)
     seen: set[str] = set()
-    for batch in data.train_dataloader() if split == "train" else data.val_dataloader():
+    for batch in data.val_dataloader() if split == "val" else data.train_dataloader():
         if "id" not in batch:
             raise MaquetteError(f"dataset '{reader}' gives batches without 'id'; it cannot be read once through")
         names = batch["id"]
@@ -67,6 +81,11 @@ def choose(batch: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
 def shard_facts(folder: str, reader: str = READER) -> dict[str, Any]:
     """What the shards say of themselves: classes, vocabulary, resolution, ..."""
     return dict(open_shards(folder, reader).facts())
+
+
+def stored_fields(folder: str, reader: str = READER) -> list[str]:
+    """Names of the arrays that a folder stores."""
+    return list(open_shards(folder, reader).stored_fields())
 
 
 def shards_fingerprint(folder: str) -> str:

@@ -37,13 +37,16 @@ class ShardsConfig:
     fields: list[str] = field(default_factory=lambda: ["tsdf", "color"])
     """Which arrays to read, of those that the shards store."""
     points: int = 2048
-    """Points a sample of each group (surface, sharp, near, volume): a random window of an order that is random."""
+    """Points a sample of each group (surface, sharp, near, volume): a random window of an order that is random; 0 is
+    all that are stored."""
     shuffle: bool | str = "full"
     """full; window for remote shards, with few of them at hand; none."""
     mirror: bool = False
     """Flips half of the training samples along x."""
     paraphrases: bool = False
     """Draws among a sample's captions anew each time, where the build stored more than one."""
+    attributes: bool = False
+    """Batches hold `attributes` too: what is known of each object, a mapping a sample."""
     verify: bool = False
     """Compares each sample with its checksum when it is first read."""
     seed: int = 0
@@ -103,8 +106,8 @@ class ShardsConfig:
         """
         if bool(self.folder) == bool(self.sources):
             raise MaquetteError(f"{NAME}: give either 'folder' or 'sources'")
-        if self.batch_size < 1 or self.points < 1 or min(self.windows.values(), default=1) < 1:
-            raise MaquetteError(f"{NAME}: batch_size, points and windows must be at least 1")
+        if self.batch_size < 1 or self.points < 0 or min(self.windows.values(), default=1) < 1:
+            raise MaquetteError(f"{NAME}: batch_size and windows must be at least 1, points not negative")
         if self.prefetch < 0 or self.window < 0 or not 0 <= self.damage_budget <= 1:
             raise MaquetteError(f"{NAME}: prefetch and window must not be negative, damage_budget be 0 to 1")
         if not 0 <= self.bucket_waste < 1 or (self.buckets and self.bucket_waste):

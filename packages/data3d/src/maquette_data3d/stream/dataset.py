@@ -115,6 +115,11 @@ class Shards(pl.LightningDataModule):
         self._opened()
         return dict(self._facts)
 
+    def stored_fields(self) -> list[str]:
+        """Names of the arrays that every folder stores: what `fields` can ask for."""
+        self._opened()
+        return sorted(set.intersection(*(set(reader.fields) for reader in self.sources.folders)))
+
     def _opened(self) -> tuple[Loader, Position]:
         if self.loader is None or self._position is None:
             raise MaquetteError(f"{NAME}: call setup() first")

@@ -113,5 +113,11 @@ class Loader:
             "id": [index.value("id", number) for index, number in texts],
             "caption": [index.value("caption", number) for index, number in texts],
             "class_id": torch.tensor([int(class_ids[source][number]) for source, number in samples]),
+            **self._attributes(samples),
             **self.assemble(rows, stage),
         }
+
+    def _attributes(self, samples: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        if not self.config.attributes:
+            return {}
+        return {"attributes": [self.sources.readers[source].entry(number).attributes for source, number in samples]}

@@ -93,7 +93,7 @@ class Sources:
         wanted = {}
         for about in layouts:
             if about.group:
-                wanted[about.group] = points = config.windows.get(about.group, config.points)
+                wanted[about.group] = points = config.windows.get(about.group, config.points) or about.shape[0]
                 if points > about.shape[0]:
                     raise MaquetteError(
                         f"{NAME}: points {points}, but '{self.folders[0].folder}' stores {about.shape[0]} of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maquette.errors import MaquetteError
+from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
+from maquette_models.evaluation.protocol import Reconstruction
 
 COLOR_FACTOR = 2  # the colour grid has half the resolution of the distance grid
 DOWN = 2  # from the fine grid, of resolution/patch cells a side, to the latent grid
@@ -188,6 +190,20 @@ class GridVAE(nn.Module):
     def decode(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Distance [B,1,R,R,R] and colour [B,3,R/2,R/2,R/2] of a latent."""
         return self.shape_decoder(latent[:, : self.config.shape_channels]), self.color_decoder(latent)
+
+    def reconstruction_fields(self) -> tuple[str, ...]:
+        """See `evaluation.protocol.Reconstructs`."""
+        return ("tsdf", "color")
+
+    @torch.inference_mode()
+    def reconstruct(self, batch: Mapping[str, Any]) -> list[Reconstruction]:
+        """See `evaluation.protocol.Reconstructs`: the zero surface of the decoded distance, crumbs included."""
+        extract = MarchingCubes(MarchingCubesConfig(min_component=0.0))
+        tsdf, color = (field.float() for field in self.decode(self.encode(batch["tsdf"], batch["color"])))
+        return [
+            Reconstruction(extract(one, paint) if bool((one < 0).any()) else None, one)
+            for one, paint in zip(tsdf, color, strict=True)
+        ]
 
     def flops(self, batch: Mapping[str, Tensor]) -> int:
         """Twice the multiply-adds of the convolutions of one forward pass on a batch's `tsdf` [B,1,R,R,R]."""
