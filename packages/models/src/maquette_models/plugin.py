@@ -10,6 +10,7 @@ HERE = "maquette_models"
 ARCHITECTURES = {
     "grid_vae": "grid.grid_vae:GridVAE",
     "dit": "transformer.dit:DiT",
+    "token_dit": "transformer.token_dit:TokenDiT",
 }
 CONDITIONERS = {
     "class_caption": "conditioners.class_caption:ClassCaption",

@@ -147,7 +147,9 @@ class RingCore(nn.Module):
 
     peers: Peers
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is not None:
+            raise MaquetteError("ring attention knows no mask over tokens; use attention ulysses or all_gather")
         return ring_attention(q, k, v, self.peers)
 
 

@@ -35,10 +35,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 class AttentionCore(nn.Module):
-    """q, k, v [B,N,H,D] -> [B,N,H,D], without parameters: where context parallelism exchanges tokens for heads."""
+    """q, k, v [B,N,H,D] -> [B,N,H,D], without parameters: where context parallelism exchanges tokens for heads.
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attend(q, k, v)
+    `keep` [B,M], of all tokens wherever they lie, is True where a key counts.
+    """
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        return attend(q, k, v, keep)
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:

@@ -39,17 +39,17 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Attention among tokens [B,N,W] at integer grid positions [N,3]."""
+    """Attention among tokens [B,N,W] at positions [N,3] or [B,N,3]; `keep` [B,N] is True where a token may be seen."""
 
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__(width, head_dim)
         self.core = AttentionCore()
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, keep: Tensor | None = None) -> Tensor:
         x = cast_for(self.to_query, x)
         q, k, v = self.project(x, x)
         q, k = qk_norm_rope(q, k, self.query_weight, self.key_weight, positions, theta=THETA)
-        return self.out(join_heads(self.core(q, k, v)))
+        return self.out(join_heads(self.core(q, k, v) if keep is None else self.core(q, k, v, keep=keep)))
 
 
 class CrossAttention(Attention):
@@ -79,11 +79,15 @@ class DiTBlock(nn.Module):
         self.mlp = mlp
         self.table = nn.Parameter(torch.randn(MODULATIONS, width) / width**0.5)
 
-    def forward(self, x: Tensor, modulation: Tensor, positions: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """x [B,N,W] of the same dtype, whatever the linear layers compute in; `modulation` [B,9 or more,W]."""
+    def forward(self, x: Tensor, modulation: Tensor, positions: Tensor, tokens: Tensor, *masks: Tensor) -> Tensor:
+        """x [B,N,W] of the same dtype, whatever the linear layers compute in; `modulation` [B,9 or more,W].
+
+        `masks`: of the condition's tokens, bool [B,T], and of the stream's, [B,N], where not all of those count.
+        """
+        mask, *keep = masks
         own = (modulation[:, :MODULATIONS] + self.table).unbind(dim=1)
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = own
-        h = self.attention(normalized(x, scale1, shift1), positions)
+        h = self.attention(normalized(x, scale1, shift1), positions, *keep)
         if self.cross_attention is not None:
             x, h = gated_norm_modulate(x, h.to(x.dtype), gate1, scale2, shift2)
             h, gate1 = self.cross_attention(h, tokens, mask), gate2
