@@ -80,6 +80,8 @@ class Session:
             seed=settings.seed,
             parallelism=parallelism,
         )
+        if hasattr(self.objective, "follow"):  # its targets come from the averaged weights
+            self.objective.follow(self.engine.averages)
         self._load_weights()
 
     def _write_down(self) -> None:
@@ -138,6 +140,8 @@ class Session:
             source, weights = read_weights(self.settings.start_from)
             own = {name: tuple(tensor.shape) for name, tensor in self.engine.state()["model"].items()}
             shapes = {name: shape for rank in self.mesh.gather(own) for name, shape in rank.items()}
+            new = tuple(getattr(self.engine.parts[0], "new_weights", list)())
+            shapes = {name: shape for name, shape in shapes.items() if name in weights or not name.startswith(new)}
             check_weights(shapes, weights, source, type(self.engine.parts[0]).__name__)
             assign_all(self.engine.parts, weights)
             for part, averages in zip(self.engine.parts, self.engine.averages, strict=True):
