@@ -1,0 +1,1 @@
+"""Low-poly meshes as sequences of tokens, and a transformer that writes them."""
