@@ -22,11 +22,8 @@ from maquette_models.mesh_tokens.vocabulary import Vocabulary
 SMALL = Vocabulary(blocks=2, offsets=2)
 LARGE = Vocabulary(blocks=8, offsets=16)
 BOX = np.array([[x, y, z] for x in (-0.4, 0.4) for y in (-0.4, 0.4) for z in (-0.4, 0.4)], np.float32)
-BOX_FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4]]
-    + [[1, 5, 7], [1, 7, 3]],
-    np.int32,
-)
+SIDES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+BOX_FACES = np.array([(a, *pair) for a, b, c, d in SIDES for pair in ((b, c), (c, d))], np.int32)
 
 
 def soups(vocabulary: Vocabulary, most: int) -> st.SearchStrategy[np.ndarray]:

@@ -152,7 +152,7 @@ class Writing:
 
     def _may_stop(self) -> bool:
         """Whether no fan is under way that has no face yet."""
-        return self.fan is None or (not self.begun and len(self.fan) > 2)  # noqa: PLR2004 - centre and one edge
+        return self.fan is None or (not self.begun and len(self.fan) > 2)
 
     def _may_end(self) -> bool:
         return self._may_stop() and len(self.faces) >= self.grammar.min_faces
@@ -184,7 +184,7 @@ class Writing:
     def _forbidden(self, *, closing: bool) -> set[int]:
         """Codes that cannot be the next corner: on the line of the last edge, or making a face again."""
         assert self.fan is not None
-        if len(self.fan) < 2:  # noqa: PLR2004 - no edge yet
+        if len(self.fan) < 2:
             return set(self.fan)
         centre, last = self.fan[0], self.fan[-1]
         found = self.thirds.get((centre, last), set()) | line(centre, last, self.vocabulary.levels)
