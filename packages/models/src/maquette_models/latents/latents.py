@@ -13,14 +13,18 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette_models.latents.latent_cache import EncodedSplit, encode_shards
+from maquette_models.latents.latent_cache import EncodedShards, EncodedSplit, encode_shards
+from maquette_models.latents.other_data import Turns, finetuned_block
 from maquette_models.shards import READER
 
 
 @dataclass
 class LatentsConfig:
-    """`shards` is a folder that the dataset `reader` reads, `autoencoder` the folder of its autoencoder's
-    run."""
+    """`shards` is a folder that the dataset `reader` reads, `autoencoder` the folder of its autoencoder's run.
+
+    `replay` is the share of the training samples that comes from `replay_shards`, so that a run that is finetuned on
+    new shapes does not forget old ones.
+    """
 
     shards: str = MISSING
     autoencoder: str = MISSING
@@ -28,6 +32,17 @@ class LatentsConfig:
     mirror: bool = True
     seed: int = 0
     reader: str = READER
+    replay: float = 0.0
+    replay_shards: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.replay < 1:
+            raise ValueError(f"'replay' is {self.replay}; it must be in [0, 1)")
+
+    @staticmethod
+    def finetuned(own: dict[str, Any], given: dict[str, Any], out: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See `maquette.finetuning`."""
+        return finetuned_block(own, given, out)
 
 
 class Latents(pl.LightningDataModule):
@@ -38,15 +53,18 @@ class Latents(pl.LightningDataModule):
     ranks. `batch_size` counts the samples of all ranks together.
     """
 
+    name = "latents"
+
     def __init__(self, config: LatentsConfig) -> None:
         super().__init__()
         if config.batch_size < 1:
-            raise MaquetteError(f"dataset 'latents': batch_size {config.batch_size}; it must be at least 1")
+            raise MaquetteError(f"dataset '{self.name}': batch_size {config.batch_size}; it must be at least 1")
         self.config = config
         self.rank, self.world = 0, 1
         self.consumed = 0
         self.splits: dict[str, EncodedSplit] = {}
         self.adopted: Mapping[str, Any] = {}
+        self.turns: Turns | None = None
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     def adopt_facts(self, facts: Mapping[str, Any]) -> None:
@@ -65,25 +83,41 @@ class Latents(pl.LightningDataModule):
         """
         if self.config.batch_size % self.world:
             raise MaquetteError(
-                f"dataset 'latents': batch_size {self.config.batch_size} must be shared by {self.world}"
+                f"dataset '{self.name}': batch_size {self.config.batch_size} must be shared by {self.world}"
             )
         if not self.splits:
-            encoded = encode_shards(self.config.shards, self.config.autoencoder, self.config.mirror, self.config.reader)
+            encoded = self.read()
             self.source_facts, self.splits = encoded.facts, encoded.splits
             if not len(self.splits["train"]):
-                raise MaquetteError(f"dataset 'latents': '{self.config.shards}' has no training shapes")
-            latent = self.splits["train"].latent
-            self.mean = latent.mean(dim=(0, 2, 3, 4))
-            self.std = latent.std(dim=(0, 2, 3, 4)).clamp(min=1e-6)
+                raise MaquetteError(f"dataset '{self.name}': '{self.config.shards}' has no training shapes")
+            self.mean, self.std = self.statistics()
             if self.adopted:
                 self._keep_to(self.adopted)
 
+    def read(self) -> EncodedShards:
+        """Both splits and the shards' facts."""
+        return encode_shards(self.config.shards, self.config.autoencoder, self.config.mirror, self.config.reader)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel [C] over the training latents."""
+        latent = self.splits["train"].latent
+        return latent.mean(dim=(0, 2, 3, 4)), latent.std(dim=(0, 2, 3, 4)).clamp(min=1e-6)
+            if self.config.replay:
+                self._mix_in()
+
     def _keep_to(self, facts: Mapping[str, Any]) -> None:
         self.mean, self.std = (torch.tensor(facts[key]) for key in ("latent_mean", "latent_std"))
-        known = {name: number for number, name in enumerate(facts["classes"])}
-        numbers = torch.tensor([known.get(name, -1) for name in self.source_facts["classes"]])
-        self.splits = {name: replace(split, class_id=numbers[split.class_id]) for name, split in self.splits.items()}
-        self.source_facts = {**self.source_facts, "classes": list(facts["classes"])}
+        classes = list(facts["classes"])
+        self.splits = {name: _renumbered(s, self.source_facts["classes"], classes) for name, s in self.splits.items()}
+        self.source_facts = {**self.source_facts, "classes": classes}
+
+    def _mix_in(self) -> None:
+        """Old training samples go behind the new ones; whose turn it is, `Turns` says."""
+        config, new = self.config, self.splits["train"]
+        encoded = encode_shards(config.replay_shards, config.autoencoder, config.mirror, config.reader)
+        old = _renumbered(encoded.splits["train"], encoded.facts["classes"], self.source_facts["classes"])
+        self.turns = Turns(len(new), len(old), config.replay, "latents", config.seed)
+        self.splits["train"] = new.followed_by(old)
 
     def train_dataloader(self) -> Iterator[dict[str, Any]]:
         """This rank's share of each batch, for ever, from where the state is."""
@@ -105,6 +139,8 @@ class Latents(pl.LightningDataModule):
 
     def row(self, position: int) -> int:
         """The training row at a position of the endless sequence."""
+        if self.turns is not None:
+            return self.turns.row(position)
         epoch, place = divmod(position, len(self.splits["train"]))
         return int(self._epoch_order(epoch)[place])
 
@@ -143,3 +179,10 @@ class Latents(pl.LightningDataModule):
             generator = torch.Generator().manual_seed(fold("latents", self.config.seed, epoch))
             self._order = (epoch, torch.randperm(len(self.splits["train"]), generator=generator))
         return self._order[1]
+
+
+def _renumbered(split: EncodedSplit, classes: Sequence[str], known: Sequence[str]) -> EncodedSplit:
+    """With class ids that are places in `known`; -1 where a class is not among them."""
+    places = {name: place for place, name in enumerate(known)}
+    numbers = torch.tensor([places.get(name, -1) for name in classes])
+    return replace(split, class_id=numbers[split.class_id])
