@@ -36,6 +36,15 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.class_id)
 
+    def followed_by(self, other: EncodedSplit) -> EncodedSplit:
+        """The samples of both."""
+        return EncodedSplit(
+            torch.cat([self.latent, other.latent]),
+            torch.cat([self.class_id, other.class_id]),
+            [*self.caption, *other.caption],
+            [*self.id, *other.id],
+        )
+
 
 @dataclass(frozen=True)
 class EncodedShards:

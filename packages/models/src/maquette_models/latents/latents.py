@@ -86,24 +86,24 @@ class Latents(pl.LightningDataModule):
                 f"dataset '{self.name}': batch_size {self.config.batch_size} must be shared by {self.world}"
             )
         if not self.splits:
-            encoded = self.read()
+            encoded = self.read(self.config.shards)
             self.source_facts, self.splits = encoded.facts, encoded.splits
             if not len(self.splits["train"]):
                 raise MaquetteError(f"dataset '{self.name}': '{self.config.shards}' has no training shapes")
             self.mean, self.std = self.statistics()
             if self.adopted:
                 self._keep_to(self.adopted)
+            if self.config.replay:
+                self._mix_in()
 
-    def read(self) -> EncodedShards:
-        """Both splits and the shards' facts."""
-        return encode_shards(self.config.shards, self.config.autoencoder, self.config.mirror, self.config.reader)
+    def read(self, shards: str) -> EncodedShards:
+        """Both splits and the facts of a shard folder."""
+        return encode_shards(shards, self.config.autoencoder, self.config.mirror, self.config.reader)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel [C] over the training latents."""
         latent = self.splits["train"].latent
         return latent.mean(dim=(0, 2, 3, 4)), latent.std(dim=(0, 2, 3, 4)).clamp(min=1e-6)
-            if self.config.replay:
-                self._mix_in()
 
     def _keep_to(self, facts: Mapping[str, Any]) -> None:
         self.mean, self.std = (torch.tensor(facts[key]) for key in ("latent_mean", "latent_std"))
@@ -114,7 +114,7 @@ class Latents(pl.LightningDataModule):
     def _mix_in(self) -> None:
         """Old training samples go behind the new ones; whose turn it is, `Turns` says."""
         config, new = self.config, self.splits["train"]
-        encoded = encode_shards(config.replay_shards, config.autoencoder, config.mirror, config.reader)
+        encoded = self.read(config.replay_shards)
         old = _renumbered(encoded.splits["train"], encoded.facts["classes"], self.source_facts["classes"])
         self.turns = Turns(len(new), len(old), config.replay, "latents", config.seed)
         self.splits["train"] = new.followed_by(old)
