@@ -110,8 +110,9 @@ def _cabin(build: Builder, style: str, size: Vector, color: Vector) -> None:
         "hatchback": (0.17, -0.24, 0.7, 0.5),
     }[style]
     across = turn("y", 90.0)
-    half = rise / 2 + 0.01
-    at = (0.0, top + rise / 2 - 0.01, middle * length)
+    sunk = 0.05  # so that the rounded foot of the glass leaves no slit above the rounded rim of the body
+    half = (rise + sunk) / 2
+    at = (0.0, top + (rise - sunk) / 2, middle * length)
     build.part("windows", GLASS)
     build.prism(at, low * length, high * length, half, width * 0.86, rounding=0.03, rotation=across)
     build.part("roof", color)
