@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 from maquette.assets import export, find_generator, made
 from maquette.cli import run
 from maquette.config import checked, load, read_words
+from maquette.finetuning import finetune_config
 from maquette.progress import say
 from maquette.report import write_figures
-from maquette.runner import ensure_trained, finetune_config
+from maquette.runner import ensure_trained
 from maquette.runs import RunFolder
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet

@@ -15,7 +15,8 @@ import torch
 from maquette import checkpoint
 from maquette.config import load_run_config, read_words
 from maquette.errors import MaquetteError
-from maquette.runner import finetune_config, resume_config, train
+from maquette.finetuning import finetune_config
+from maquette.runner import resume_config, train
 from maquette.runs import load_run, read_result
 from maquette.testing import check_architecture, check_dataset
 

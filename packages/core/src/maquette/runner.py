@@ -96,17 +96,6 @@ def resume_config(folder: str | Path, overrides: DictConfig | Mapping[str, Any])
     return load(RunConfig, own, overrides, {"resume": str(folder), "start_from": None, "folder": str(folder)})
 
 
-def finetune_config(folder: str | Path, overrides: DictConfig | Mapping[str, Any]) -> DictConfig:
-    """The configuration that starts a new run from another one's weights, model and facts.
-
-    The model keeps the facts it was built with (classes, vocabulary): they shape its weights.
-    """
-    own = RunFolder(Path(folder)).read_config()
-    name = f"{Path(folder).name}-finetuned"
-    changes = {"start_from": str(folder), "name": name, "folder": "runs/${name}", "resume": None}
-    return load(RunConfig, own, changes, overrides)
-
-
 def check_blocks(node: DictConfig) -> None:
     """Check names and keys of all blocks before anything is made.
 

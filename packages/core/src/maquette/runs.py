@@ -132,6 +132,8 @@ def load_run(folder: str | Path) -> Run:
     run = RunFolder(Path(folder))
     config = run.read_config()
     plugins.load_files(config.plugins)
+    if "base" in config.model:  # finetuned on another run, which may have moved with this one
+        config.model.base = str(relative_run(config.model.base, run.path))
     found, _ = checkpoint.newest(run.checkpoints, only=("model", "average*"))
     model = build_model(config)
     load_weights(model, found.read(checkpoint.weights_part(found.parts)), str(found.path))

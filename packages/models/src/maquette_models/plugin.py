@@ -11,23 +11,40 @@ ARCHITECTURES = {
     "grid_vae": "grid.grid_vae:GridVAE",
     "dit": "transformer.dit:DiT",
     "token_dit": "transformer.token_dit:TokenDiT",
+    "sparse_vae": "sparse_voxels.sparse_vae:SparseVAE",
 }
+FINETUNING = {"lora": "LoRAConfig", "partial": "PartialConfig"}  # architectures that are built on a run
 CONDITIONERS = {
     "class_caption": "conditioners.class_caption:ClassCaption",
+    "composite": "conditioners.composite:Composite",
+    "text": "conditioners.text:Text",
+    "clip_text": "conditioners.pretrained_text:CLIPText",
+    "t5_text": "conditioners.pretrained_text:T5Text",
+    "class": "conditioners.class_label:ClassLabel",
+    "image": "conditioners.image:Image",
+    "views": "conditioners.views:Views",
+    "dino_image": "conditioners.dino_image:DINOImage",
+    "shape": "conditioners.shape:Shape",
 }
 OBJECTIVES = {
     "vae": "objectives.vae_objective:VAEObjective",
     "flow_matching": "objectives.flow_matching:FlowMatching",
+    "sparse_vae": "sparse_voxels.sparse_vae_objective:SparseVAEObjective",
 }
 DATASETS = {
     "latents": "latents.latents:Latents",
+    "structures": "voxset.structures:Structures",
 }
 SAMPLERS = {
     "euler": "samplers.euler:Euler",
     "heun": "samplers.heun:Heun",
+    "ab2": "samplers.ab2:AB2",
+    "dpmpp_2m": "samplers.dpm_solver:DPMSolverPP2M",
+    "unipc": "samplers.unipc:UniPC",
 }
 DECODERS = {
     "marching_cubes": "decoders.marching_cubes:MarchingCubes",
+    "dual_grid": "sparse_voxels.dual_grid_decoder:DualGrid",
 }
 METRICS = {
     "volume_iou": "metrics.volume_iou:VolumeIoU",
@@ -52,6 +69,9 @@ def _all(register: Register, targets: dict[str, str]) -> None:
 @hookimpl
 def register_architectures(register: Register) -> None:
     _all(register, ARCHITECTURES)
+
+    for name, target in FINETUNING.items():
+        register(name, f"{HERE}.adapters.methods:{target}", f"{HERE}.adapters.methods:{name}")
 
 
 @hookimpl

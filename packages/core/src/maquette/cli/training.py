@@ -28,8 +28,12 @@ def train(words: tuple[str, ...]) -> None:
 @click.argument("run")
 @click.argument("words", nargs=-1, metavar="[key=value ...]")
 def finetune(run: str, words: tuple[str, ...]) -> None:
-    """Train a new run that starts from RUN's weights, with RUN's configuration changed by key=value words."""
-    from maquette.runner import finetune_config
+    """Train a new run that starts from RUN's weights, with RUN's configuration changed by key=value words.
+
+    data.source=FOLDER (or procedural) builds the data, by settings data.build.KEY=VALUE as of `maquette data build`.
+    method=lora trains low-rank changes, method=partial some weights, method=full (the default) all of them.
+    """
+    from maquette.finetuning import finetune_config
     from maquette.runner import train as train_run
 
     finished = train_run(finetune_config(run, read_words(words)))

@@ -71,11 +71,11 @@ def progress(folder: Path) -> str:
 
 def _trained_into(command: str, words: Sequence[str]) -> Path:
     if command == "finetune":
-        from maquette.runner import finetune_config
+        from maquette.finetuning import finetuned_folder
 
         if not words:
             raise MaquetteError("maquette launch finetune: give the run to start from")
-        return Path(str(finetune_config(words[0], read_words(_settings_words(words[1:]))).folder))
+        return finetuned_folder(words[0], read_words(_settings_words(words[1:])))
     path = words[0] if words and "=" not in words[0] else None
     overrides = words[1:] if path else words
     given = read_words(overrides)

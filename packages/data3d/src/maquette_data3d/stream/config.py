@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
+from maquette.blocks import instantiate
 from maquette.errors import MaquetteError, unknown_name
 from maquette_data3d.stream.bucketing import fitted_edges
 from maquette_data3d.stream.fields import POINT_GROUPS
@@ -76,6 +77,20 @@ class ShardsConfig:
     """Share of the training samples that may be unreadable; others stand in for them."""
     cache: str | None = None
     """Folder for the files of remote shards."""
+
+    @staticmethod
+    def finetuned(own: dict[str, Any], given: dict[str, Any], out: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See `maquette.finetuning`: other shards, built in `out` where `given` names their `source`."""
+        from maquette_data3d.building.build import build_shards
+        from maquette_data3d.building.config import BuildConfig
+        from maquette_data3d.shards.reader import ShardReader
+
+        source, settings = given.pop("source", None), given.pop("build", {})
+        block = {**own, **given}
+        if source is not None:
+            build_shards(instantiate(BuildConfig, {**settings, "source": source, "out": out}, where="data.build"))
+            block["folder"] = out
+        return block, dict(ShardReader(block["folder"]).about) if block.get("folder") else {}
 
     def listed_sources(self) -> list[SourceConfig]:
         """The mixture; of one source where `folder` is given."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette_models.latents.condition_fields import ConditionFields, ConditionFieldsConfig
 from maquette_models.latents.latent_cache import EncodedShards, EncodedSplit, encode_shards
 from maquette_models.latents.other_data import Turns, finetuned_block
 from maquette_models.shards import READER
@@ -23,7 +24,7 @@ class LatentsConfig:
     """`shards` is a folder that the dataset `reader` reads, `autoencoder` the folder of its autoencoder's run.
 
     `replay` is the share of the training samples that comes from `replay_shards`, so that a run that is finetuned on
-    new shapes does not forget old ones.
+    new shapes does not forget old ones. `condition` says what batches hold for the conditioner beside class and caption.
     """
 
     shards: str = MISSING
@@ -34,6 +35,7 @@ class LatentsConfig:
     reader: str = READER
     replay: float = 0.0
     replay_shards: str = ""
+    condition: ConditionFieldsConfig = field(default_factory=ConditionFieldsConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.replay < 1:
@@ -65,6 +67,7 @@ class Latents(pl.LightningDataModule):
         self.splits: dict[str, EncodedSplit] = {}
         self.adopted: Mapping[str, Any] = {}
         self.turns: Turns | None = None
+        self.condition: ConditionFields | None = None
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     def adopt_facts(self, facts: Mapping[str, Any]) -> None:
@@ -95,6 +98,9 @@ class Latents(pl.LightningDataModule):
                 self._keep_to(self.adopted)
             if self.config.replay:
                 self._mix_in()
+            if self.config.condition.wanted():
+                folders = [self.config.shards, *([self.config.replay_shards] if self.config.replay else [])]
+                self.condition = ConditionFields(self.config.condition, folders, self.config.reader, self.config.seed)
 
     def read(self, shards: str) -> EncodedShards:
         """Both splits and the facts of a shard folder."""
@@ -161,6 +167,7 @@ class Latents(pl.LightningDataModule):
             **latents,
             "latent_mean": self.mean.tolist(),
             "latent_std": self.std.tolist(),
+            **(self.condition.facts() if self.condition else {}),
         }
 
     def _batch(self, split: EncodedSplit, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
@@ -171,7 +178,14 @@ class Latents(pl.LightningDataModule):
             "caption": [split.caption[row] for row in rows],
             "id": [split.id[row] for row in rows],
             "position": torch.tensor(positions, dtype=torch.int64),
+            **self._for_condition(split, rows, positions),
         }
+
+    def _for_condition(self, split: EncodedSplit, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
+        if self.condition is None:
+            return {}
+        side = "train" if split is self.splits["train"] else "val"
+        return self.condition.batch(side, [split.id[row] for row in rows], positions)
 
     def _epoch_order(self, epoch: int) -> Tensor:
         """The epoch's permutation; the last one is kept, since positions come in runs."""
