@@ -1,0 +1,1 @@
+"""Surfaces, open or closed, as sparse voxels, and what encodes and generates them."""
