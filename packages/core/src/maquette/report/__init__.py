@@ -19,11 +19,15 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value, over how many samples, and the values that it must be read beside (ceiling, chance, ...)."""
+    """A measured value, over how many samples, and the values that it must be read beside (ceiling, chance, ...).
+
+    `interval` holds the true value with a confidence of 95 %, where that was worked out.
+    """
 
     value: float
     n: int
     beside: dict[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
 
 
 Figures = Mapping[str, Mapping[str, Figure]]
@@ -44,6 +48,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows of text under a heading."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report shows, top to bottom."""
 
@@ -54,6 +68,7 @@ class Report:
     curves: Mapping[str, Curves] | None = None
     """By title: the curves of one run."""
     config: str = ""
+    tables: Sequence[Table] = ()
 
 
 def write_report(path: Path, report: Report) -> None:
