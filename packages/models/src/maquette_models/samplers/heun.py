@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
+import torch
 from torch import Tensor
 
-from maquette_models.samplers.euler import Velocity
-from maquette_models.samplers.timesteps import timesteps
+from maquette_models.samplers.sampler import Sampler, State, Velocity, over
 
 
 @dataclass
 class HeunConfig:
-    """`steps` counts steps; the model is evaluated twice in each."""
+    """`steps` counts steps; the model is evaluated twice in each but the last."""
 
     steps: int = 12
     shift: float = 1.0
 
 
-def step(velocity: Velocity, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-    """x at `t_next`, along the mean of the velocities at both ends. Keeps no state."""
-    span = t_next - t
-    start = velocity(x, t)
-    return x + span * 0.5 * (start + velocity(x + span * start, t_next))
+class Heun(Sampler):
+    """x at `t_next` is x at `t` along the mean of the velocities at both ends.
 
+    A step to t = 0 is Euler's: flows are trained on times above 0, and a model that predicts x0 has no velocity there
+    (Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, algorithm 1).
+    """
 
-class Heun:
-    """`sample` follows a velocity from noise at t=1 to data at t=0."""
-
-    def __init__(self, config: HeunConfig) -> None:
-        timesteps(config.steps, config.shift)
-        self.config = config
-
-    def sample(self, velocity: Velocity, noise: Tensor, steps: int | None = None) -> Tensor:
-        """The data that a noise [B,...] flows to, in `steps` steps (the configured number if None)."""
-        times = timesteps(steps or self.config.steps, self.config.shift).to(noise.device)
-        x = noise
-        for t, t_next in pairwise(times):
-            x = step(velocity, x, t, t_next)
-        return x
+    def step(self, velocity: Velocity, state: State, t: Tensor, t_next: Tensor) -> State:
+        """The state at `t_next`; nothing is remembered."""
+        span, start = over(t_next - t, state.x), velocity(state.x, t)
+        euler = state.x + span * start
+        if not bool((t_next > 0).any()):
+            return State(euler)
+        heun = state.x + span * 0.5 * (start + velocity(euler, t_next))
+        return State(torch.where(over(t_next > 0, euler), heun, euler))
