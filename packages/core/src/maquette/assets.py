@@ -42,18 +42,29 @@ def find_generator(folder: str | Path) -> Path:
     return found[0]
 
 
-def open_pipeline(folder: str | Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:
+def open_pipeline(
+    folder: str | Path, overrides: Mapping[str, Any] | None = None, adapters: Sequence[str] = ()
+) -> Pipeline:
     """The pipeline of a trained run, ready to be called.
 
     Args:
         folder: a run, or a folder that holds one, as :func:`find_generator` takes it.
         overrides: changes to the run's ``pipeline`` block, e.g. ``{"steps": 10}``.
+        adapters: for a pipeline with ``use_adapters(references)``: "FILE" or "FILE:scale" each.
+
+    Raises:
+        MaquetteError: not a run that can generate, or adapters that it does not take.
     """
     run = find_generator(folder)
     config = RunFolder(run).read_config()
     plugins.load_files(config.plugins)
     block = {**resolve_block(config, "pipeline"), "run": str(run), **(overrides or {})}
-    return plugins.build("pipelines", block)  # type: ignore[no-any-return]
+    pipeline: Pipeline = plugins.build("pipelines", block)
+    if adapters:
+        if not hasattr(pipeline, "use_adapters"):
+            raise MaquetteError(f"the pipeline '{block['name']}' of '{run}' takes no adapters")
+        pipeline.use_adapters(adapters)
+    return pipeline
 
 
 def made(assets: Iterable[Asset | MaquetteError]) -> list[Asset]:

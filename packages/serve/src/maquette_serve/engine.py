@@ -18,16 +18,23 @@ class Engine:
         run: the folder of a trained generator.
         overrides: changes to the run's ``pipeline`` block.
         batch_size: how many requests are computed together.
+        adapters: put on the run's model, "FILE" or "FILE:scale" each.
 
     Raises:
         MaquetteError: the run is missing or broken, or ``batch_size`` is below one.
     """
 
-    def __init__(self, run: str | Path, overrides: Mapping[str, Any] | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        run: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        batch_size: int = 8,
+        adapters: Sequence[str] = (),
+    ) -> None:
         if batch_size < 1:
             raise MaquetteError(f"batch_size is {batch_size}; it must be at least 1")
         self.batch_size = batch_size
-        self.pipeline = open_pipeline(run, overrides)
+        self.pipeline = open_pipeline(run, overrides, adapters)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Asset | MaquetteError]:
         """Yield one asset a request, in order, as its batch is done; where one fails, its error in its place."""

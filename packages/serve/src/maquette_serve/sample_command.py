@@ -26,6 +26,9 @@ from maquette_serve.engine import Engine
 )
 @click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's.")
 @click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
+@click.option(
+    "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
 def sample(  # noqa: PLR0917 - click passes by name
     run: str,
@@ -36,6 +39,7 @@ def sample(  # noqa: PLR0917 - click passes by name
     count: int,
     guidance: float | None,
     steps: int | None,
+    adapters: tuple[str, ...],
     out: Path,
 ) -> None:
     """Generate meshes from the trained RUN. key=value words change its pipeline, e.g. decoder.min_share=0.01."""
@@ -49,7 +53,7 @@ def sample(  # noqa: PLR0917 - click passes by name
     ]
     overrides: dict[str, Any] = dict(read_words(words))
     failures: list[MaquetteError] = []
-    assets = Engine(run, overrides).generate(requests)
+    assets = Engine(run, overrides, adapters=adapters).generate(requests)
     for index, asset in enumerate(track(assets, "Sampling", total=len(requests))):
         if isinstance(asset, MaquetteError):
             failures.append(asset)

@@ -16,6 +16,7 @@ from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
+from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.samplers.guidance import Guided
 
 ATTEMPTS = 3
@@ -53,7 +54,7 @@ class Order:
         return seed if self.attempt == 0 else fold("attempt", seed, self.attempt)
 
 
-class TextTo3D:
+class TextTo3D(HotSwap):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     def __init__(self, config: TextTo3DConfig) -> None:
