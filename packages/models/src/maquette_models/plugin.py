@@ -107,3 +107,13 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_pipelines(register: Register) -> None:
     _all(register, PIPELINES)
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    """Beside training and sampling."""
+    register(
+        "adapter",
+        "Export, inspect, merge or judge adapters of finetuned runs",
+        f"{HERE}.adapters.adapter_command:adapter",
+    )
