@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from maquette.engine.randomness import uniform
 from maquette.errors import MaquetteError
-from maquette_models.transformer.attention import attend, join_heads, split_heads
+from maquette_models.conditioners.condition import Condition
+from maquette_models.conditioners.encoder_block import EncoderBlock, block_flops
 from maquette_models.transformer.rowwise import rowwise
 
 PAD, UNKNOWN = 0, 1
@@ -37,14 +38,6 @@ class ClassCaptionConfig:
     drop_word: float = 0.1
 
 
-class Condition(NamedTuple):
-    """tokens [B,T,W]; mask [B,T] bool, True where a token counts; pooled [B,W]."""
-
-    tokens: Tensor
-    mask: Tensor
-    pooled: Tensor
-
-
 class Drop(NamedTuple):
     """What is hidden from the model: the class and the caption, bool [B] each, and words, bool [B, max_words]."""
 
@@ -58,24 +51,6 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-class TextBlock(nn.Module):
-    """A pre-norm transformer layer over caption words [B,T,W] with a padding mask [B,T]."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.head_dim = width // heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = (split_heads(part, self.head_dim) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
-        x = x + self.out(join_heads(attend(q, k, v, mask)))
-        return x + self.mlp(self.mlp_norm(x))
-
-
 class ClassCaption(nn.Module):
     """One class token followed by `max_words` caption tokens.
 
@@ -83,6 +58,8 @@ class ClassCaption(nn.Module):
     and both with `drop_both`, all three independently; the class rate is high because people write captions
     and give no class.
     """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"prompt", "class_name"})
 
     def __init__(self, config: ClassCaptionConfig) -> None:
         super().__init__()
@@ -97,7 +74,7 @@ class ClassCaption(nn.Module):
         self.class_embedding = nn.Embedding(len(config.classes) + 1, config.width)
         self.word_embedding = nn.Embedding(len(self.word_index), config.width)
         self.position = nn.Parameter(torch.zeros(config.max_words, config.width))
-        self.blocks = nn.ModuleList(TextBlock(config.width, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(EncoderBlock(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.pool = nn.Linear(2 * config.width, config.width)
         for weight in (self.class_embedding.weight, self.word_embedding.weight, self.position):
@@ -178,8 +155,7 @@ class ClassCaption(nn.Module):
     def flops(self, batch_size: int) -> int:
         """Twice the multiply-adds of the matrix products of one forward pass."""
         width, tokens = self.config.width, self.token_count
-        block = tokens * 24 * width**2 + 4 * tokens**2 * width
-        return batch_size * (len(self.blocks) * block + 4 * width**2)
+        return batch_size * (len(self.blocks) * block_flops(tokens, width) + 4 * width**2)
 
     def _encode(self, text: str) -> list[int]:
         ids: Sequence[int] = [self.word_index.get(word, UNKNOWN) for word in words(text)][: self.config.max_words]

@@ -108,12 +108,8 @@ class ConditionFields:
         The id of a mirrored twin is that of the sample and "-mirrored"; what it shows is mirrored along x.
         """
         rows = [self._row(split, name, position) for name, position in zip(ids, positions, strict=True)]
-        found: dict[str, Any] = {
-            name: torch.stack([row[name] for row in rows]) for name in rows[0] if name != "caption"
-        }
-        if self.config.paraphrases:
-            found["caption"] = [row["caption"] for row in rows]
-        return found
+        captions = {"caption": [row.pop("caption") for row in rows]} if self.config.paraphrases else {}
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]} | captions
 
     def _keep(self, batch: Mapping[str, Any]) -> dict[str, Sample]:
         most = SPARE * self.config.points
@@ -134,7 +130,7 @@ class ConditionFields:
         sample = self.samples[name.removesuffix(MIRRORED)]
         caption = self._draw("caption", split, position) % len(sample.captions) if self.config.paraphrases else 0
         views = self._views(sample, name, split, position)
-        row: dict[str, Any] = {"caption": sample.captions[caption]}
+        row: dict[str, Any] = {"caption": sample.captions[caption]} if self.config.paraphrases else {}
         for key, stored in sample.arrays.items():
             if key in POINTS:
                 spare = len(stored) - self.config.points

@@ -24,7 +24,8 @@ class LatentsConfig:
     """`shards` is a folder that the dataset `reader` reads, `autoencoder` the folder of its autoencoder's run.
 
     `replay` is the share of the training samples that comes from `replay_shards`, so that a run that is finetuned on
-    new shapes does not forget old ones. `condition` says what batches hold for the conditioner beside class and caption.
+    new shapes does not forget old ones. `condition` says what batches hold for the conditioner beside class and
+    caption.
     """
 
     shards: str = MISSING
