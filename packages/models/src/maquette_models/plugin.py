@@ -34,6 +34,7 @@ OBJECTIVES = {
 DATASETS = {
     "latents": "latents.latents:Latents",
     "structures": "voxset.structures:Structures",
+    "sparse_latents": "sparse_voxels.sparse_latents:SparseLatents",
 }
 SAMPLERS = {
     "euler": "samplers.euler:Euler",
@@ -55,9 +56,11 @@ METRICS = {
     "diversity": "metrics.diversity:Diversity",
     "nearest_training": "metrics.nearest_training:NearestTraining",
     "color_accuracy": "metrics.color_accuracy:ColorAccuracy",
+    "attribute_accuracy": "metrics.attribute_accuracy:AttributeAccuracy",
 }
 PIPELINES = {
     "text_to_3d": "pipelines.text_to_3d:TextTo3D",
+    "sparse_voxels": "sparse_voxels.pipeline:SparseVoxels",
 }
 
 

@@ -248,8 +248,8 @@ def check(config: SparseVAEConfig) -> None:
     """Refuse sizes that do not fit each other."""
     if len(config.widths) != len(config.depths) or len(config.widths) < 2:
         raise MaquetteError(
-            f"architecture 'sparse_vae': widths {config.widths} and depths {config.depths} must be of as many levels, two "
-            "at least"
+            f"architecture 'sparse_vae': widths {config.widths} and depths {config.depths} must be of as many levels, "
+            "two at least"
         )
     if config.resolution % (1 << (len(config.widths) - 1)):
         raise MaquetteError(

@@ -47,6 +47,24 @@ class VoxelSurface:
     def __len__(self) -> int:
         return len(self.voxels)
 
+    def mirrored(self) -> VoxelSurface:
+        """Its mirror image, left to right, along x.
+
+        The edges along y and z on the low side of a cell lie on the high side of its image, so they are those of the
+        next cell; all four cells around a crossed edge are there, so that one is.
+        """
+        voxels = torch.cat([self.resolution - 1 - self.voxels[:, :1], self.voxels[:, 1:]], dim=1)
+        points = torch.cat([1 - self.points[:, :1], self.points[:, 1:]], dim=1)
+        beyond = _found(self.voxels - self.voxels.new_tensor([1, 0, 0]), self.voxels, self.resolution)
+        edges, signs = self.edges.clone(), self.signs.clone()
+        signs[:, 0] = ~self.signs[:, 0] & self.edges[:, 0]
+        for flags, own in ((edges, self.edges), (signs, self.signs)):
+            flags[:, 1:] = False
+            flags[beyond[beyond >= 0], 1:] = own[beyond >= 0, 1:]
+        order = _keys(voxels, self.resolution).argsort()
+        parts = (part[order] for part in (voxels, points, edges, signs, self.color, self.material))
+        return VoxelSurface(*parts, self.resolution)
+
     @property
     def places(self) -> Tensor:
         """The points in the unit cube, float32 [N,3]."""
@@ -91,6 +109,20 @@ def encode_mesh(mesh: Mesh, resolution: int, paint: SurfacePaint | None = None) 
 def placed(voxels: Tensor, points: Tensor, resolution: int) -> Tensor:
     """Points [N,3] in their voxels [N,3] as places in the unit cube."""
     return (voxels + points) / resolution - 0.5
+
+
+def _keys(voxels: Tensor, resolution: int) -> Tensor:
+    """A number for each voxel [N,3], rising in lexicographic order: int64 [N]."""
+    side = resolution + 1
+    wide = voxels.long() + 1  # also for those one step outside
+    return (wide[:, 0] * (side + 1) + wide[:, 1]) * (side + 1) + wide[:, 2]
+
+
+def _found(asked: Tensor, voxels: Tensor, resolution: int) -> Tensor:
+    """Where voxels [M,3] are among sorted ones [N,3], int64 [M]; -1 where they are not."""
+    keys, wanted = _keys(voxels, resolution), _keys(asked, resolution)
+    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return torch.where(keys[place] == wanted, place, -1)
 
 
 def welded(mesh: Mesh) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,140 @@
+"""From a request to a coloured mesh by way of sparse voxels: structure, latents, subdivision, dual grid."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from maquette.engine.randomness import fold
+from maquette.errors import MaquetteError
+from maquette.runs import load_run, relative_run
+from maquette.types import Asset, Request
+from maquette_kernels.sparse.tensor import SparseTensor
+from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
+from maquette_models.sparse_voxels.flow_stage import FlowStage, FlowStageConfig
+from maquette_models.sparse_voxels.voxel_surface import VoxelSurface
+from maquette_models.voxset.structures import occupied_voxels
+
+ATTEMPTS = 3
+"""How often a request is sampled, each time from another noise, when the shape comes out empty."""
+
+
+@dataclass
+class SparseVoxelsConfig:
+    """`run` is the folder of a run that trained a flow on `sparse_latents`, `structure` that of one on `structures`.
+
+    The autoencoder is found through the first one's config. A request's guidance and steps are those of the shape;
+    `options: {structure_guidance: ..., structure_steps: ...}` are those of the structure.
+    """
+
+    run: str = MISSING
+    structure: str = MISSING
+    shape_stage: FlowStageConfig = field(default_factory=FlowStageConfig)
+    structure_stage: FlowStageConfig = field(default_factory=FlowStageConfig)
+
+
+class SparseVoxels(HotSwap):
+    """A request's asset depends on that request alone, not on what is asked for beside it."""
+
+    def __init__(self, config: SparseVoxelsConfig) -> None:
+        self.config = config
+        run = load_run(config.run)
+        if "autoencoder" not in run.config.data or "latent_mean" not in run.facts:
+            raise MaquetteError(
+                f"'{config.run}' was not trained on latents; give a run whose data are 'sparse_latents'"
+            )
+        self.shape = FlowStage(run, config.shape_stage)
+        self.model = self.shape.model
+        structure = load_run(relative_run(config.structure, run.folder))
+        self.structure = FlowStage(structure, config.structure_stage)
+        self.autoencoder = load_run(relative_run(run.config.data.autoencoder, run.folder)).model.requires_grad_(False)
+        self.side = int(structure.facts["latent_resolution"])
+        if self.side != self.autoencoder.latent_resolution:
+            raise MaquetteError(
+                f"'{config.structure}' makes structures of {self.side} cells a side, but the latents of '{config.run}' "
+                f"have {self.autoencoder.latent_resolution}; train the structure with that data.resolution"
+            )
+        self.decoder = DualGrid(DualGridConfig())
+
+    def __call__(self, request: Request) -> Asset:
+        """The asset of one request.
+
+        Raises:
+            MaquetteError: an unknown class; or the shape came out empty, also from the seeds that follow.
+        """
+        for attempt in range(ATTEMPTS):
+            latent = self.sample(request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt))
+            surface = self.surface(latent)
+            mesh = self.decoder.mesh_or_none(surface)
+            if mesh is not None:
+                return Asset(mesh, self._metadata(request, latent, surface, attempt + 1))
+        raise MaquetteError(
+            f"'{request.prompt}', seed {request.seed}: the voxels hold no surface; try another seed or train longer"
+        )
+
+    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
+        """The assets of several requests, in order, or why there is none; each is computed by itself."""
+        results: list[Asset | MaquetteError] = []
+        for request in requests:
+            try:
+                results.append(self(request))
+            except MaquetteError as error:
+                results.append(error)
+        return results
+
+    def sample(self, request: Request, seed: int) -> SparseTensor:
+        """The latent [N,C] of a request, from the noise of a seed."""
+        voxels = self.sample_structure(request, seed)
+        noise = drawn((1, len(voxels), self.shape.channels), fold("latent", seed))
+        tokens = {"positions": voxels[None].float(), "token_mask": torch.ones(1, len(voxels), dtype=torch.bool)}
+        latent = self.shape.sample(request, noise, tokens)[0] * self.shape.std + self.shape.mean
+        coords = torch.cat([torch.zeros_like(voxels[:, :1]), voxels], dim=1).int()
+        stride = self.autoencoder.config.resolution // self.side
+        return SparseTensor(latent, coords, batch_size=1, stride=stride)
+
+    def sample_structure(self, request: Request, seed: int) -> Tensor:
+        """The voxels of the latent grid that a shape passes, int64 [N,3], sorted."""
+        options = request.options
+        own = Request(
+            request.prompt,
+            request.seed,
+            request.class_name,
+            options.get("structure_guidance"),
+            options.get("structure_steps"),
+            request.images,
+            request.mesh,
+        )
+        noise = drawn((1, self.structure.channels, *[self.side] * 3), fold("structure", seed))
+        return occupied_voxels(self.structure.sample(own, noise)[0])
+
+    @torch.inference_mode()
+    def surface(self, latent: SparseTensor) -> VoxelSurface:
+        """The surface of one shape's latent."""
+        return self.autoencoder.decode(latent)[0]
+
+    def _metadata(
+        self, request: Request, latent: SparseTensor, surface: VoxelSurface, attempts: int
+    ) -> dict[str, object]:
+        return {
+            "prompt": request.prompt,
+            "class_name": self.shape.class_of(request),
+            "seed": request.seed,
+            "attempts": attempts,
+            "steps": self.shape.steps_of(request),
+            "guidance": self.shape.guidance_of(request),
+            "tokens": len(latent.coords),
+            "voxels": len(surface),
+            "latent_sha256": hashlib.sha256(latent.features.float().numpy().tobytes()).hexdigest(),
+            "unknown_words": self.shape.unknown_words(request.prompt),
+        }
+
+
+def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Standard normal numbers from a seed alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
