@@ -1,4 +1,4 @@
-"""``maquette sample``: prompts in, mesh files out."""
+"""``maquette sample``: prompts and pictures in, mesh files out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from maquette.errors import MaquetteError
 from maquette.progress import say, track
 from maquette.types import Request
 from maquette_serve.engine import Engine
+from maquette_serve.picture_files import read_picture
 
 
 @click.command()
@@ -20,6 +21,13 @@ from maquette_serve.engine import Engine
 @click.argument("words", nargs=-1, metavar="[key=value ...]")
 @click.option("--prompt", "prompts", multiple=True, help="What to make; repeat for several meshes.")
 @click.option("--class", "class_name", default=None, help="A class the model was trained on, e.g. chair.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A picture to follow; repeat for several views of one object. Transparency cuts the object out.",
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same mesh.")
 @click.option(
     "--count", default=1, show_default=True, type=click.IntRange(1), help="Meshes a prompt, by successive seeds."
@@ -35,6 +43,7 @@ def sample(  # noqa: PLR0917 - click passes by name
     words: tuple[str, ...],
     prompts: tuple[str, ...],
     class_name: str | None,
+    images: tuple[Path, ...],
     seed: int,
     count: int,
     guidance: float | None,
@@ -43,11 +52,12 @@ def sample(  # noqa: PLR0917 - click passes by name
     out: Path,
 ) -> None:
     """Generate meshes from the trained RUN. key=value words change its pipeline, e.g. decoder.min_share=0.01."""
-    if not prompts and class_name is None:
-        raise MaquetteError('nothing to make; say what with --prompt "a tall red chair" or --class chair')
+    if not prompts and class_name is None and not images:
+        raise MaquetteError('nothing to make; say what with --prompt "a tall red chair", --class chair or --image FILE')
     check_suffix(out)
+    pictures = tuple(read_picture(path) for path in images)
     requests = [
-        Request(prompt=prompt, seed=seed + i, class_name=class_name, guidance=guidance, steps=steps)
+        Request(prompt, seed=seed + i, class_name=class_name, guidance=guidance, steps=steps, images=pictures)
         for prompt in prompts or ("",)
         for i in range(count)
     ]
@@ -64,6 +74,7 @@ def sample(  # noqa: PLR0917 - click passes by name
         if unknown:
             say(f"warning: ignored words that the model never saw: {', '.join(unknown)}")
         export(asset, path)
-        click.echo(f"{path}  {len(asset.mesh.faces)} faces  {asset.metadata.get('prompt') or class_name}")
+        shown = asset.metadata.get("prompt") or class_name or ", ".join(picture.name for picture in images)
+        click.echo(f"{path}  {len(asset.mesh.faces)} faces  {shown}")
     if failures:
         raise MaquetteError(f"{len(failures)} of {len(requests)} could not be made; the others are written")

@@ -10,6 +10,7 @@ from torch import nn
 
 from maquette.errors import MaquetteError, unknown_name
 from maquette.types import Request
+from maquette_models.conditioners.class_caption import words
 from maquette_models.conditioners.pictures import stack_pictures
 from maquette_models.metrics.surface_points import surface_points
 
@@ -21,20 +22,18 @@ WORDS: Mapping[str, str] = {
 }
 
 
-def batch_of(conditioner: nn.Module, request: Request, class_name: str | None = None) -> dict[str, Any]:
+def batch_of(conditioner: nn.Module, request: Request) -> dict[str, Any]:
     """One row of a batch with what a request asks for: `caption`, `class_id`, `view_rgb`, `surface` and `normals`, each
     only where the request gives it, and an empty caption where it gives nothing.
 
     Args:
         conditioner: says in `reads` which fields of a request it can use; without that, prompt and class.
         request: what is asked for.
-        class_name: the class, where the request names it in other ways.
 
     Raises:
         MaquetteError: the request holds what the conditioner cannot use, or a class it does not know.
     """
     reads = getattr(conditioner, "reads", frozenset({"prompt", "class_name"}))
-    name = request.class_name or class_name
     given = {
         "prompt": bool(request.prompt),
         "class_name": request.class_name is not None,
@@ -49,7 +48,8 @@ def batch_of(conditioner: nn.Module, request: Request, class_name: str | None = 
     if "prompt" in reads:
         batch["caption"] = [request.prompt]
     if "class_name" in reads:
-        batch["class_id"] = torch.tensor([-1 if name is None else class_id(conditioner, name)])
+        name = class_named(conditioner, request)
+        batch["class_id"] = torch.tensor([-1 if name is None else conditioner.class_index[name]])
     if request.images:
         batch["view_rgb"] = stack_pictures(request.images, conditioner.picture_size)[None]
     if request.mesh is not None:
@@ -58,13 +58,16 @@ def batch_of(conditioner: nn.Module, request: Request, class_name: str | None = 
     return batch or {"caption": [""]}
 
 
-def class_id(conditioner: nn.Module, name: str) -> int:
-    """The id of a class by its name.
+def class_named(conditioner: nn.Module, request: Request) -> str | None:
+    """The class that a request gives, or else the first one that its prompt names, or None.
 
     Raises:
-        MaquetteError: the conditioner was not trained on it.
+        MaquetteError: the conditioner was not trained on the class.
     """
-    index: Mapping[str, int] = conditioner.class_index
+    index: Mapping[str, int] = getattr(conditioner, "class_index", {})
+    name = request.class_name
+    if name is None:
+        return next((word for word in words(request.prompt) if word in index), None)
     if name not in index:
         raise unknown_name("class", name, index)
-    return index[name]
+    return name

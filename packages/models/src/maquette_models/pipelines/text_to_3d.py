@@ -1,9 +1,12 @@
-"""From a request to a coloured mesh: condition, sampled latent, decoded fields, extracted surface."""
+"""From a request to a coloured mesh: condition, sampled latent, decoded fields, extracted surface.
+
+The condition is whatever the run's conditioner reads: a prompt, a class, pictures, a mesh.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,10 +16,11 @@ from torch import Tensor
 
 from maquette import plugins
 from maquette.engine.randomness import fold
-from maquette.errors import MaquetteError, unknown_name
+from maquette.errors import MaquetteError
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
 from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.conditioners.request_batch import batch_of, class_named
 from maquette_models.samplers.guidance import Guided
 
 ATTEMPTS = 3
@@ -33,14 +37,17 @@ class TextTo3DConfig:
     decoder: dict[str, Any] = field(default_factory=lambda: {"name": "marching_cubes"})
     guidance: float = 3.0
     interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    rescale: float = 0.0
+    zero_star: bool = False
     max_batch: int = 16
 
 
 @dataclass(frozen=True)
 class Order:
-    """A request with its defaults filled in."""
+    """A request with its defaults filled in; `condition` is a batch of one row, for the conditioner."""
 
     request: Request
+    condition: Mapping[str, Any]
     class_name: str | None
     steps: int
     guidance: float
@@ -78,7 +85,8 @@ class TextTo3D(HotSwap):
         """The asset of one request.
 
         Raises:
-            MaquetteError: an unknown class; or the shape came out empty, also from the seeds that follow.
+            MaquetteError: the request holds what the model was not trained on, or an unknown class; or the shape came
+                out empty, also from the seeds that follow.
         """
         asset = self.batch([request])[0]
         if isinstance(asset, MaquetteError):
@@ -91,17 +99,23 @@ class TextTo3D(HotSwap):
         return [asset for asset, _ in self.batch_with_fields(requests)]
 
     def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset | MaquetteError, Tensor]]:
-        """As `batch`, each asset with the distance grid [1,1,R,R,R] that it was extracted from."""
-        orders = [self._order(request) for request in requests]
+        """As `batch`, each asset with the distance grid [1,1,R,R,R] that it was extracted from; an empty one for a
+        request that the model cannot use."""
+        orders: dict[int, Order] = {}
         assets: dict[int, tuple[Asset | MaquetteError, Tensor]] = {}
-        for steps in sorted({order.steps for order in orders}):
-            rows = [i for i, order in enumerate(orders) if order.steps == steps]
+        for i, request in enumerate(requests):
+            try:
+                orders[i] = self._order(request)
+            except MaquetteError as error:
+                assets[i] = error, torch.empty(0)
+        for steps in sorted({order.steps for order in orders.values()}):
+            rows = [i for i, order in orders.items() if order.steps == steps]
             for start in range(0, len(rows), self.config.max_batch):
                 chunk = rows[start : start + self.config.max_batch]
                 latents = self.sample([orders[i] for i in chunk], steps)
                 for i, latent in zip(chunk, latents, strict=True):
                     assets[i] = self._asset(orders[i], latent[None])
-        return [assets[i] for i in range(len(orders))]
+        return [assets[i] for i in range(len(requests))]
 
     @torch.inference_mode()
     def sample(self, orders: Sequence[Order], steps: int) -> Tensor:
@@ -111,14 +125,17 @@ class TextTo3D(HotSwap):
             for order in orders
         ]
         # Conditions are encoded one by one: what a row's encoding is must not depend on the rows beside it.
-        conditions = [self.model.encode_condition(self._prepare(order)) for order in orders]
-        null = self.model.encode_condition(self.model.conditioner.null(1))
+        conditioner = self.model.conditioner
+        conditions = [self.model.encode_condition(conditioner.prepare(order.condition)) for order in orders]
+        null = self.model.encode_condition(conditioner.null(1))
         velocity = Guided(
             self.model,
             {key: torch.cat([condition[key] for condition in conditions]) for key in null},
             {key: value.expand(len(orders), *value.shape[1:]) for key, value in null.items()},
             torch.tensor([order.guidance for order in orders]),
             (self.config.interval[0], self.config.interval[1]),
+            self.config.rescale,
+            self.config.zero_star,
         )
         return self.sampler.sample(velocity, torch.cat(noise), steps)
 
@@ -129,24 +146,15 @@ class TextTo3D(HotSwap):
 
     def _order(self, request: Request) -> Order:
         conditioner = self.model.conditioner
-        named = request.class_name
-        if named is not None and named not in conditioner.class_index:
-            raise unknown_name("class", named, conditioner.class_index)
-        if named is None:
-            found = conditioner.class_of(request.prompt)
-            named = None if found is None else conditioner.config.classes[found]
+        unknown = getattr(conditioner, "unknown_words", None)
         return Order(
             request=request,
-            class_name=named,
+            condition=batch_of(conditioner, request),
+            class_name=class_named(conditioner, request),
             steps=self.sampler.config.steps if request.steps is None else request.steps,
             guidance=self.config.guidance if request.guidance is None else request.guidance,
-            unknown_words=conditioner.unknown_words(request.prompt),
+            unknown_words=unknown(request.prompt) if unknown else [],
         )
-
-    def _prepare(self, order: Order) -> dict[str, Tensor]:
-        conditioner = self.model.conditioner
-        class_id = -1 if order.class_name is None else conditioner.class_index[order.class_name]
-        return conditioner.prepare({"class_id": [class_id], "caption": [order.request.prompt]})
 
     def _asset(self, order: Order, latent: Tensor) -> tuple[Asset | MaquetteError, Tensor]:
         tsdf, color = self.fields(latent)
@@ -163,6 +171,7 @@ class TextTo3D(HotSwap):
             "guidance": order.guidance,
             "latent_sha256": hashlib.sha256(latent.float().numpy().tobytes()).hexdigest(),
             "unknown_words": order.unknown_words,
+            **({"images": len(order.request.images)} if order.request.images else {}),
         }
         try:
             return Asset(self.decoder(tsdf[0, 0], color[0]), metadata), tsdf

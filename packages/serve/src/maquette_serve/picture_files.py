@@ -1,0 +1,28 @@
+"""Picture files as requests take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from maquette.errors import MaquetteError
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as uint8 [H, W, 4], sRGB and alpha, turned as its camera says.
+
+    Alpha tells the object from its background. A picture without any is opaque.
+
+    Raises:
+        MaquetteError: no such file, or none that can be read as a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+    except FileNotFoundError:
+        raise MaquetteError(f"picture '{path}' does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MaquetteError(f"'{path}' cannot be read as a picture: {error}") from None
