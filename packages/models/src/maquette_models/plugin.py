@@ -120,3 +120,8 @@ def register_commands(register: Register) -> None:
         "Export, inspect, merge or judge adapters of finetuned runs",
         f"{HERE}.adapters.adapter_command:adapter",
     )
+    register(
+        "precompute",
+        "Store a frozen encoder's outputs for shards: maquette precompute clip_text SHARDS OUT path=WEIGHTS",
+        f"{HERE}.latents.precompute_command:precompute_command",
+    )

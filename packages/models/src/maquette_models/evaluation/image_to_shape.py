@@ -76,8 +76,8 @@ def evaluate_image_to_shape(
         reader: the dataset that reads the shards.
 
     Returns:
-        `matched_iou`, `matched_above_mismatched` (the gap to the others of the class), `retrieval` (share of the samples
-        that overlap their own shape most, beside chance) and `empty_share`.
+        `matched_iou`, `matched_above_mismatched` (the gap to the others of the class), `retrieval` (share of the
+        samples that overlap their own shape most, beside chance) and `empty_share`.
     """
     held_out = read_held_out(str(shards), split, reader)
     chosen = in_turn(held_out.class_id.tolist())[:count]

@@ -15,7 +15,7 @@ from torch import Tensor
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError, unknown_name
 from maquette_models.conditioners.byte_pairs import SMALLEST, train_merges
-from maquette_models.latents.embedding_file import MIRRORED, EmbeddingFile
+from maquette_models.latents.stored_embeddings import MIRRORED, StoredEmbeddings
 from maquette_models.shards import read_shards
 
 POINTS = ("surface", "normals", "surface_color", "sharp", "sharp_normals")
@@ -40,7 +40,7 @@ class ConditionFieldsConfig:
     """Entries of a byte-pair tokenizer that is trained on the training captions and given as the fact `merges`; 0 is
     none."""
     embeddings: list[str] = field(default_factory=list)
-    """Files that `maquette precompute` made of the same shards."""
+    """Folders that `maquette precompute` made of the same shards."""
 
     def __post_init__(self) -> None:
         """Raises ValueError on a value that cannot be."""
@@ -71,12 +71,13 @@ class ConditionFields:
     """The further fields of both splits of shard folders, by sample, read once.
 
     Raises:
-        MaquetteError: the shards lack a field, two folders have a sample of one name, or an embedding file is none.
+        MaquetteError: the shards lack a field, two folders have a sample of one name, or a folder of embeddings is
+            none.
     """
 
     def __init__(self, config: ConditionFieldsConfig, folders: Sequence[str], reader: str, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.files = [EmbeddingFile(path) for path in config.embeddings]
+        self.stored = [StoredEmbeddings(path) for path in config.embeddings]
         self.samples: dict[str, Sample] = {}
         words = [caption for folder in folders for caption in self._read(folder, reader)]
         self.merges = train_merges(words, config.tokenizer) if config.tokenizer else None
@@ -89,7 +90,7 @@ class ConditionFields:
         captions: list[str] = []
         for split in ("train", "val"):
             found: dict[str, Sample] = {}
-            for batch in read_shards(folder, split, reader, self.config.fields or None, **settings):
+            for batch in read_shards(folder, split, reader, self.config.fields, **settings):
                 found |= self._keep(batch)
             for name in found.keys() & self.samples.keys():
                 raise MaquetteError(f"'{folder}' and other shards of this run both have a sample '{name}'")
@@ -140,16 +141,15 @@ class ConditionFields:
                 value = stored[views]
             value = value / 255 if key == "view_rgb" else value.float()
             row[key] = MIRRORS[key](value) if mirrored else value
-        for file in self.files:
-            wanted = name if not file.per_caption else name.removesuffix(MIRRORED)
-            embedding, mask = file.read(wanted, [caption] if file.per_caption else views)
-            row |= {f"{file.name}_embedding": embedding, f"{file.name}_mask": mask}
+        for one in self.stored:
+            wanted, chosen = (name.removesuffix(MIRRORED), [caption]) if one.per_caption else (name, views)
+            row[f"{one.name}_embedding"], row[f"{one.name}_mask"] = one.read(wanted, chosen)
         return row
 
     def _views(self, sample: Sample, name: str, split: str, position: int) -> list[int]:
         """Which of the sample's pictures, in which order."""
         stored = next((len(value) for key, value in sample.arrays.items() if key in VIEWS), 0)
-        stored = stored or next((file.count(name) for file in self.files if not file.per_caption), 0)
+        stored = stored or next((one.count(name) for one in self.stored if not one.per_caption), 0)
         if not stored:
             return []
         if stored < self.config.views:
