@@ -29,6 +29,8 @@ CONDITIONERS = {
 OBJECTIVES = {
     "vae": "objectives.vae_objective:VAEObjective",
     "flow_matching": "objectives.flow_matching:FlowMatching",
+    "guidance_distillation": "objectives.guidance_distillation:GuidanceDistillation",
+    "consistency_flow": "objectives.consistency_flow:ConsistencyFlow",
     "sparse_vae": "sparse_voxels.sparse_vae_objective:SparseVAEObjective",
 }
 DATASETS = {

@@ -65,8 +65,7 @@ class FlowMatching:
     def draw(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Noise of the shape of the batch's `latent` and times [B]; the same each time for the batch under way."""
         x0 = batch["latent"]
-        noise = token_noise(x0) if "positions" in batch else normal("noise", x0.shape, device=x0.device)
-        return noise, self.shift(self.draw_times(len(x0), x0.device), batch)
+        return draw_noise(batch), self.shift(self.draw_times(len(x0), x0.device), batch)
 
     def shift(self, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Times [B] moved towards the noise, each as its sample's number of tokens or of grid cells wants it."""
@@ -87,11 +86,7 @@ class FlowMatching:
         """
         drawn = self.draw(batch)
         terms = self.loss(model(*self.inputs(model, batch, drawn)), self.target(batch, drawn))
-        balance = model.balance() if hasattr(model, "balance") else None
-        if balance is None:
-            return terms
-        loss = terms["loss"] + self.config.balance_weight * balance
-        return {**terms, "loss": loss, "velocity": terms["loss"], "balance": balance}
+        return balanced(terms, model, self.config.balance_weight)
 
     def inputs(
         self, model: nn.Module, batch: Mapping[str, Any], drawn: tuple[Tensor, Tensor] | None = None
@@ -107,8 +102,7 @@ class FlowMatching:
                 f"'{prediction_of(model)}'; set model.prediction and objective.prediction to the same"
             )
         noise, t = drawn or self.draw(batch)
-        condition = {**model.conditioner.prepare(batch), **{key: batch[key] for key in TOKEN_FIELDS if key in batch}}
-        return between(batch["latent"], noise, t), t, condition
+        return between(batch["latent"], noise, t), t, prepare(model, batch)
 
     def target(self, batch: Mapping[str, Any], drawn: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
         """What `loss` compares the model's output with: the velocity, the times [B] and, of tokens, the mask."""
@@ -126,9 +120,9 @@ class FlowMatching:
         if "x" in target:
             velocity = velocity_of("x0", velocity, target["x"], target["t"])
         if "token_mask" in target:
-            error = masked_error(velocity, target["velocity"], target["token_mask"])
+            error = squared_error(velocity, target["velocity"], target["token_mask"])
             return {"loss": error.mean(), "per_sample": {"loss": error.detach(), "t": target["t"]}}
-        error = (velocity.detach() - target["velocity"]).square().flatten(1).mean(dim=1)
+        error = squared_error(velocity.detach(), target["velocity"])
         return {"loss": F.mse_loss(velocity, target["velocity"]), "per_sample": {"loss": error, "t": target["t"]}}
 
 
@@ -136,6 +130,17 @@ def between(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """The point x_t [B,...] of the straight line from data to noise, at times [B]."""
     spread = t.view(-1, *[1] * (noise.ndim - 1))
     return (1 - spread) * x0 + spread * noise
+
+
+def prepare(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The model's condition: what its conditioner makes of a batch, and what a batch of tokens says of them."""
+    return {**model.conditioner.prepare(batch), **{key: batch[key] for key in TOKEN_FIELDS if key in batch}}
+
+
+def draw_noise(batch: Mapping[str, Any]) -> Tensor:
+    """Noise of the shape of the batch's `latent`, for the samples of the batch under way."""
+    x0 = batch["latent"]
+    return token_noise(x0) if "positions" in batch else normal("noise", x0.shape, device=x0.device)
 
 
 def token_noise(x0: Tensor) -> Tensor:
@@ -151,10 +156,20 @@ def token_noise(x0: Tensor) -> Tensor:
     return torch.cat(runs, dim=1)[:, :tokens]
 
 
-def masked_error(output: Tensor, velocity: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error [B] over the tokens of [B,N,C] that count, each sample by itself.
+def squared_error(output: Tensor, velocity: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error [B] of each sample by itself; of tokens [B,N,C], over those that `mask` [B,N] says count.
 
     A batch's loss is their mean, however many tokens each has, so that it does not depend on how a batch is shared out.
     """
+    if mask is None:
+        return (output - velocity).square().flatten(1).mean(dim=1)
     error = (output - velocity).square().mean(dim=-1) * mask
     return error.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def balanced(terms: dict[str, Any], model: nn.Module, weight: float) -> dict[str, Any]:
+    """The terms with the balance loss of the last forward pass, where the model has experts."""
+    balance = model.balance() if hasattr(model, "balance") else None
+    if balance is None:
+        return terms
+    return {"velocity": terms["loss"], **terms, "loss": terms["loss"] + weight * balance, "balance": balance}
