@@ -27,9 +27,11 @@ from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.building.pool import Pool
 from maquette_data3d.building.recipe import Recipe
 from maquette_data3d.building.sources import Item
-from maquette_data3d.building.splits import splits
+from maquette_data3d.building.splits import joined, splits, splits_of_collections
 from maquette_data3d.data_command import data
 from maquette_data3d.procedural import CLASSES, sample_shape
+from maquette_data3d.shards import tools
+from maquette_data3d.shards.verification import verify
 
 SMALL = {"resolution": 16, "points": 128, "thumbnails": 0}
 SHAPES = {"count": 24, "shard_samples": 10, "resolution": 16, "points": 256, "thumbnails": 2}
@@ -514,3 +516,51 @@ def test_real_models(real_models, tmp_path):
         assert (reader.array(number, "tsdf") < 0).mean() > 1e-3
         points = reader.array(number, "surface").astype(np.float32)
         assert np.abs(points).max() < 0.5
+
+
+def test_collections_stay_whole(tmp_path):
+    packs = {f"a/{n}.obj": "one" for n in range(3)} | {f"b/{n}.obj": "one" for n in range(2)}
+    packs |= {f"c/{n}.obj": "two" for n in range(4)} | {f"d/{n}.obj": "three" for n in range(6)}
+    for number, name in enumerate(packs):
+        path = tmp_path / "meshes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trimesh.creation.box((1, 1 + number * 0.1, 0.4)).export(path)
+    manifest = [json.dumps({"file": name, "pack": pack}) for name, pack in packs.items()]
+    (tmp_path / "meshes" / "manifest.jsonl").write_text("\n".join(manifest))
+    settings = {**SMALL, "held_out": 0.3, "near_duplicates": 1.0}
+    for split_by, whole in (("pack", packs), ("folder", {name: name[0] for name in packs})):
+        out = tmp_path / split_by
+        build_shards(BuildConfig(str(tmp_path / "meshes"), str(out), **settings, split_by=split_by))
+        reader = ShardReader(out)
+        sides = {}
+        for entry in map(reader.entry, range(len(reader))):
+            sides.setdefault(whole[entry.id], set()).add(entry.split)
+        assert all(len(side) == 1 for side in sides.values()), sides
+        assert {side for (side,) in sides.values()} == {"train", "validation"}
+        assert not verify(out), "groups of the index are whole collections"
+        # What is split anew later does not divide them either.
+        tools.split(out, {"train": 0.5, "validation": 0.5})
+        again = {(whole[e.id], e.split) for e in map(ShardReader(out).entry, range(len(reader)))}
+        assert len(again) == len(set(whole.values()))
+
+
+def test_collections_are_held_out_by_their_share_of_the_samples():
+    names = [f"pack {n // 10}" for n in range(1000)]
+    sides = splits_of_collections([n // 10 * 10 for n in range(1000)], names, 0.2)
+    assert sides.count("validation") == 200
+    assert set(splits_of_collections([0, 0, 2], ["a", "a", "b"], 0.01)) == {"train", "validation"}
+    assert splits_of_collections([0, 0], ["a", "a"], 0.5) == ["train", "train"]
+    # A copy in another pack ties the two together.
+    assert joined([0, 1, 2, 1], ["a", "a", "b", "b"]) == [0, 0, 0, 0]
+    assert joined([0, 1, 0], ["", "", ""]) == [0, 1, 0]
+
+
+def test_the_share_without_an_inside_is_noted(tmp_path):
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1.0]], [[0, 2, 1], [0, 3, 2]])
+    box = trimesh.creation.box((1, 1, 1))
+    for name, mesh in (("box", box), ("both", box + sheet.apply_translation([0, 2, 0]))):
+        mesh.export(tmp_path / f"{name}.obj")
+    build_shards(BuildConfig(str(tmp_path), str(tmp_path / "s"), **SMALL, held_out=0))
+    reader = ShardReader(tmp_path / "s")
+    areas = {entry.id: entry.attributes["open_area"] for entry in map(reader.entry, range(len(reader)))}
+    assert areas == {"box.obj": 0.0, "both.obj": pytest.approx(1 / 7, abs=1e-3)}
