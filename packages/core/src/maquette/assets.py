@@ -11,7 +11,7 @@ from maquette.config import resolve_block
 from maquette.errors import MaquetteError, unknown_name
 from maquette.progress import say
 from maquette.runs import RunFolder
-from maquette.types import Asset, Request
+from maquette.types import Asset, Mesh, Request
 
 
 class Pipeline(Protocol):
@@ -99,3 +99,17 @@ def export(asset: Asset, path: str | Path) -> Path:
     except OSError as error:
         raise MaquetteError(f"cannot write '{path}': {error.strerror or error}") from None
     return path
+
+
+def import_mesh(path: str | Path) -> Mesh:
+    """Read a mesh by the suffix of its file; it is centred and scaled into the unit cube.
+
+    Raises:
+        MaquetteError: no importer for the suffix, no such file, or one that is broken.
+    """
+    path = Path(path)
+    known = [entry.name for entry in plugins.registry("importers")]
+    if path.suffix.lower() not in known:
+        raise unknown_name("file format", path.suffix or path.name, known)
+    mesh: Mesh = plugins.build("importers", {"name": path.suffix.lower()})(path)
+    return mesh

@@ -97,6 +97,11 @@ def register_exporters(register: Register) -> None:
 
 
 @hookspec
+def register_importers(register: Register) -> None:
+    """Named by suffix (``.glb``); ``build(config)`` gives ``read(path)``, a Mesh in the unit cube of a file."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """A subcommand of ``maquette``: ``register(name, "one line of help", "module:click_command")``."""
 

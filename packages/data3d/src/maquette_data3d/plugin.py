@@ -54,5 +54,11 @@ def register_exporters(register: Register) -> None:
 
 
 @hookimpl
+def register_importers(register: Register) -> None:
+    for suffix in ("glb", "gltf", "obj", "ply", "stl", "off", "3mf", "fbx", "zip"):
+        register(f".{suffix}", f"{HERE}.ingest.importer:ImporterConfig", f"{HERE}.ingest.importer:Importer")
+
+
+@hookimpl
 def register_commands(register: Register) -> None:
     register("data", "Build shards of meshes or procedural shapes, look into them", f"{HERE}.data_command:data")

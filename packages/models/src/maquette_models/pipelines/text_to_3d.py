@@ -124,11 +124,16 @@ class TextTo3D(HotSwap):
             torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(order.noise_seed))
             for order in orders
         ]
+        return self.sampler.sample(self.velocity(orders), torch.cat(noise), steps)
+
+    @torch.inference_mode()
+    def velocity(self, orders: Sequence[Order]) -> Guided:
+        """The guided velocity field of orders, a row each."""
         # Conditions are encoded one by one: what a row's encoding is must not depend on the rows beside it.
         conditioner = self.model.conditioner
         conditions = [self.model.encode_condition(conditioner.prepare(order.condition)) for order in orders]
         null = self.model.encode_condition(conditioner.null(1))
-        velocity = Guided(
+        return Guided(
             self.model,
             {key: torch.cat([condition[key] for condition in conditions]) for key in null},
             {key: value.expand(len(orders), *value.shape[1:]) for key, value in null.items()},
@@ -137,7 +142,6 @@ class TextTo3D(HotSwap):
             self.config.rescale,
             self.config.zero_star,
         )
-        return self.sampler.sample(velocity, torch.cat(noise), steps)
 
     @torch.inference_mode()
     def fields(self, latent: Tensor) -> tuple[Tensor, Tensor]:
