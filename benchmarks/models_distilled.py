@@ -1,0 +1,125 @@
+"""A few-step student beside its guided teacher: how often class and colour are met, and how long a request takes.
+
+    python benchmarks/models_distilled.py TEACHER STUDENT SHARDS count=240 rounds=30
+
+TEACHER and STUDENT are runs (see examples/configs/distill_consistency.yaml), SHARDS the folder whose held-out captions
+that name a colour are asked for, each with as many seeds as `count` needs. The teacher is sampled with 50 steps and its
+guidance, and with as few as the student, to tell what distillation gives. Times are of one request at a time, in turn
+and in random order; the sampling is timed inside the request.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interleaved import measure, ratio_line
+
+from maquette import plugins
+from maquette.assets import open_pipeline
+from maquette.config import checked, load, read_words
+from maquette.errors import MaquetteError
+from maquette.types import Asset, Request
+from maquette_models.conditioners.class_caption import words as caption_words
+from maquette_models.evaluation.evaluation import held_out_captions
+from maquette_models.metrics.color_accuracy import PALETTE
+
+TEACHER_STEPS, BATCH = 50, 16
+
+
+@dataclass
+class Settings:
+    """Captions to judge, rounds to time, seed of the first sample."""
+
+    count: int = 240
+    rounds: int = 30
+    seed: int = 0
+
+
+@dataclass
+class Contestant:
+    """A pipeline with a number of steps, and the seconds its sampling took in each timed request."""
+
+    pipeline: Any
+    steps: int
+    seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        inner = self.pipeline.sample
+
+        def timed(orders: Sequence[Any], steps: int) -> Any:
+            began = time.perf_counter()
+            latents = inner(orders, steps)
+            self.seconds.append(time.perf_counter() - began)
+            return latents
+
+        self.pipeline.sample = timed
+
+    def assets(self, requests: Sequence[tuple[str, int]]) -> list[tuple[Any, Any]]:
+        """What `batch_with_fields` gives of prompts with seeds."""
+        return self.pipeline.batch_with_fields([Request(prompt, seed, steps=self.steps) for prompt, seed in requests])
+
+
+def accuracies(contestant: Contestant, rows: Sequence[tuple[str, int]], classes: Any, seed: int) -> list[float]:
+    """Shares of samples of the class, of the colour, and of both that were asked for; empty ones have neither."""
+    colors = plugins.build("metrics", {"name": "color_accuracy"})
+    right, painted = [], []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        requests = [(caption, seed + start + place) for place, (caption, _) in enumerate(part)]
+        for (asset, tsdf), (caption, label) in zip(contestant.assets(requests), part, strict=True):
+            found = isinstance(asset, Asset)
+            colors.reset()
+            if found:
+                colors.update(asset.mesh, caption)
+            right.append(found and int(classes.predict(tsdf)) == label)
+            painted.append(bool(colors.correct))
+    both = [shape and paint for shape, paint in zip(right, painted, strict=True)]
+    return [sum(values) / len(rows) for values in (right, painted, both)]
+
+
+def main(words: list[str]) -> None:
+    teacher_run, student_run, shards = words[:3]
+    settings: Settings = checked(load(Settings, read_words(words[3:])))
+    student = open_pipeline(student_run)
+    few = student.sampler.config.steps
+    contestants = {
+        f"teacher, {TEACHER_STEPS} steps": Contestant(open_pipeline(teacher_run), TEACHER_STEPS),
+        f"teacher, {few} steps": Contestant(open_pipeline(teacher_run), few),
+        f"student, {few} steps": Contestant(student, few),
+    }
+    captions = held_out_captions(shards)
+    named = [row for row in captions if any(word in PALETTE for word in caption_words(row[0]))]
+    rows = [named[i % len(named)] for i in range(settings.count)]
+    classes = plugins.build("metrics", {"name": "class_accuracy", "shards": shards})
+    lines = [f"{'':20} class   colour  both (n {len(rows)})"]
+    for name, contestant in contestants.items():
+        values = accuracies(contestant, rows, classes, settings.seed)
+        lines.append(f"{name:20} " + "  ".join(f"{value:.4f}" for value in values))
+    lines += times(contestants, rows, settings.rounds)
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def times(contestants: dict[str, Contestant], rows: Sequence[tuple[str, int]], rounds: int) -> list[str]:
+    """Lines of milliseconds a request, whole and sampling alone, and the ratios of the first to the last."""
+    for contestant in contestants.values():
+        contestant.seconds.clear()
+    turns = {name: iter(range(10**6)) for name in contestants}
+
+    def request(name: str) -> Any:
+        turn = next(turns[name])
+        return contestants[name].assets([(rows[turn % len(rows)][0], turn)])
+
+    whole = measure({name: lambda name=name: request(name) for name in contestants}, rounds)
+    sampling = {name: contestant.seconds[-rounds:] for name, contestant in contestants.items()}
+    peer, *_, ours = contestants
+    return [f"whole request: {ratio_line(whole, peer, ours)}", f"sampling alone: {ratio_line(sampling, peer, ours)}"]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        raise MaquetteError("usage: models_distilled.py TEACHER STUDENT SHARDS [count=240] [rounds=30]")
+    main(sys.argv[1:])
