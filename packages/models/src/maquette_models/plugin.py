@@ -12,6 +12,7 @@ ARCHITECTURES = {
     "dit": "transformer.dit:DiT",
     "token_dit": "transformer.token_dit:TokenDiT",
     "sparse_vae": "sparse_voxels.sparse_vae:SparseVAE",
+    "mesh_transformer": "mesh_tokens.mesh_transformer:MeshTransformer",
 }
 FINETUNING = {"lora": "LoRAConfig", "partial": "PartialConfig"}  # architectures that are built on a run
 CONDITIONERS = {
@@ -32,11 +33,13 @@ OBJECTIVES = {
     "guidance_distillation": "objectives.guidance_distillation:GuidanceDistillation",
     "consistency_flow": "objectives.consistency_flow:ConsistencyFlow",
     "sparse_vae": "sparse_voxels.sparse_vae_objective:SparseVAEObjective",
+    "next_mesh_token": "mesh_tokens.next_mesh_token:NextMeshToken",
 }
 DATASETS = {
     "latents": "latents.latents:Latents",
     "structures": "voxset.structures:Structures",
     "sparse_latents": "sparse_voxels.sparse_latents:SparseLatents",
+    "mesh_tokens": "mesh_tokens.mesh_dataset:MeshTokens",
 }
 SAMPLERS = {
     "euler": "samplers.euler:Euler",
@@ -62,7 +65,9 @@ METRICS = {
 }
 PIPELINES = {
     "text_to_3d": "pipelines.text_to_3d:TextTo3D",
+    "edit": "editing.edit:Edit",
     "sparse_voxels": "sparse_voxels.pipeline:SparseVoxels",
+    "low_poly": "mesh_tokens.low_poly:LowPoly",
 }
 
 
@@ -117,6 +122,11 @@ def register_pipelines(register: Register) -> None:
 @hookimpl
 def register_commands(register: Register) -> None:
     """Beside training and sampling."""
+    register(
+        "eval",
+        "Measure a run on held-out shapes: maquette eval RUN --data SHARDS",
+        f"{HERE}.evaluation.command:evaluate",
+    )
     register(
         "adapter",
         "Export, inspect, merge or judge adapters of finetuned runs",

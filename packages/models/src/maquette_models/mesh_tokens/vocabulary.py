@@ -60,12 +60,3 @@ class Vocabulary:
             np.int64(offset), self.offsets
         )
         return int(encode_places(places, self.levels))
-
-    def places(self, token: int) -> tuple[int, int, int] | None:
-        """Place [x, y, z] of a block among blocks, or of an offset in its block; None for special tokens."""
-        if token < SPECIAL:
-            return None
-        first, side = (self.offset, self.offsets) if token >= self.offset else (self.block, self.blocks)
-        number = (token - first) % side**3
-        x, y, z = decode_places(np.int64(number), side).tolist()
-        return x, y, z

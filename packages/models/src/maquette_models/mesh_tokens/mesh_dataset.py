@@ -1,0 +1,205 @@
+"""Low-poly meshes of a shard folder as token sequences, a dataset that resumes at the exact sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+
+from maquette.engine.randomness import fold
+from maquette.errors import MaquetteError
+from maquette.types import Mesh
+from maquette_models.mesh_tokens.augmentation import normalised, varied
+from maquette_models.mesh_tokens.quantise import quantise
+from maquette_models.mesh_tokens.tokeniser import Sequence as TokenSequence
+from maquette_models.mesh_tokens.tokeniser import Tokeniser
+from maquette_models.mesh_tokens.vocabulary import END, Vocabulary
+from maquette_models.metrics.surface_points import surface_points
+from maquette_models.shards import READER, open_shards, read_shards
+
+FIELDS = ("mesh_vertices", "mesh_faces")
+
+
+@dataclass
+class MeshTokensConfig:
+    """`shards` is a folder whose samples have the feature `triangles`; meshes of more than `max_faces` faces are left
+    out. `blocks` and `offsets` make the grid: blocks * offsets cells a side.
+
+    `points` of the surface are drawn for the condition. `stretch` scales each axis by up to that share, `turn` turns by
+    quarters about the vertical, `mirror` mirrors left and right, all in training alone. `limit` takes the first so many
+    meshes of the training split. `sorted_within` samples of an epoch lie together by length, so that batches hold
+    little padding.
+    """
+
+    shards: str = MISSING
+    batch_size: int = 16
+    max_faces: int = 200
+    blocks: int = 8
+    offsets: int = 16
+    points: int = 512
+    stretch: float = 0.0
+    turn: bool = False
+    mirror: bool = False
+    limit: int = 0
+    sorted_within: int = 64
+    seed: int = 0
+    reader: str = READER
+
+
+@dataclass(frozen=True)
+class LowPoly:
+    """One mesh of a split: normalised, and what the shards say of it."""
+
+    mesh: Mesh
+    id: str
+    caption: str
+    class_id: int
+
+
+class MeshTokens(pl.LightningDataModule):
+    """Batches of `tokens` int64 [B,N], `token_mask` bool [B,N], `places` int64 and `positions` float32 [B,N,3] (see
+    `tokeniser.Sequence`; padded behind), `surface` and `normals` float32 [B,P,3], `class_id`, `caption`, `id` and
+    `position`, the place in the endless sequence or among the held-out samples.
+
+    An epoch's order is a function of (seed, epoch), what is varied and drawn of a sample one of (seed, position). The
+    state is the number of samples consumed by all ranks; `batch_size` counts those of all ranks together.
+    """
+
+    def __init__(self, config: MeshTokensConfig) -> None:
+        super().__init__()
+        if min(config.batch_size, config.max_faces, config.points, config.sorted_within) < 1:
+            raise MaquetteError(
+                "dataset 'mesh_tokens': batch_size, max_faces, points and sorted_within must be at least 1"
+            )
+        if not 0 <= config.stretch < 1:
+            raise MaquetteError(f"dataset 'mesh_tokens': stretch {config.stretch} must be a share, e.g. 0.2")
+        self.config = config
+        self.tokeniser = Tokeniser(Vocabulary(config.blocks, config.offsets))
+        self.rank, self.world = 0, 1
+        self.consumed = 0
+        self.splits: dict[str, list[LowPoly]] = {}
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read both splits into memory.
+
+        Raises:
+            MaquetteError: shards without triangles or without small meshes, or a batch that ranks cannot share.
+        """
+        if self.config.batch_size % self.world:
+            raise MaquetteError(
+                f"dataset 'mesh_tokens': batch_size {self.config.batch_size} must be shared by {self.world}"
+            )
+        if self.splits:
+            return
+        self.source_facts = dict(open_shards(self.config.shards, self.config.reader, FIELDS).facts())
+        for split in ("train", "val"):
+            self.splits[split] = self._read(split)
+        if self.config.limit:
+            self.splits["train"] = self.splits["train"][: self.config.limit]
+        if not self.splits["train"]:
+            raise MaquetteError(
+                f"dataset 'mesh_tokens': '{self.config.shards}' has no training mesh of at most {self.config.max_faces}"
+                " faces; raise max_faces"
+            )
+
+    def _read(self, split: str) -> list[LowPoly]:
+        found = []
+        for batch in read_shards(self.config.shards, split, self.config.reader, FIELDS):
+            vertices, faces = (
+                [value[mask] for value, mask in zip(batch[key], batch[f"{key}_mask"], strict=True)] for key in FIELDS
+            )
+            for row, name in enumerate(batch["id"]):
+                if len(faces[row]) > self.config.max_faces:
+                    continue
+                mesh = normalised(Mesh(vertices[row].numpy(), faces[row].numpy()))
+                if len(quantise(mesh, self.tokeniser.vocabulary.levels)):
+                    found.append(LowPoly(mesh, name, batch["caption"][row], int(batch["class_id"][row])))
+        return found
+
+    def train_dataloader(self) -> Iterator[dict[str, Any]]:
+        """This rank's share of each batch, for ever, from where the state is."""
+        own = self.config.batch_size // self.world
+        while True:
+            positions = range(self.consumed + self.rank * own, self.consumed + (self.rank + 1) * own)
+            samples = [self.splits["train"][self.row(position)] for position in positions]
+            meshes = [self._vary(sample.mesh, position) for sample, position in zip(samples, positions, strict=True)]
+            self.consumed += self.config.batch_size
+            yield self._batch(samples, meshes, positions)
+
+    def val_dataloader(self) -> list[dict[str, Any]]:
+        """This rank's share of the held-out meshes, once, in order, as they are."""
+        held_out = self.splits["val"]
+        rows = list(range(self.rank, len(held_out), self.world))
+        size = self.config.batch_size
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        return [self._batch([held_out[i] for i in part], [held_out[i].mesh for i in part], part) for part in parts]
+
+    def row(self, position: int) -> int:
+        """The training row at a position of the endless sequence."""
+        epoch, place = divmod(position, len(self.splits["train"]))
+        return int(self._epoch_order(epoch)[place])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The exact position."""
+        return {"consumed": self.consumed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a position, also with another batch size or number of ranks."""
+        self.consumed = int(state_dict["consumed"])
+
+    def facts(self) -> dict[str, Any]:
+        """What the shards say of themselves, the grid of the tokens, and the most faces of a mesh."""
+        own = {key: getattr(self.config, key) for key in ("blocks", "offsets", "max_faces", "points")}
+        return {**self.source_facts, **{f"mesh_{key}": value for key, value in own.items()}}
+
+    def _vary(self, mesh: Mesh, position: int) -> Mesh:
+        rng = np.random.default_rng(fold("mesh_variation", self.config.seed, position))
+        return varied(mesh, rng, self.config.stretch, turn=self.config.turn, mirror=self.config.mirror)
+
+    def _batch(self, samples: Sequence[LowPoly], meshes: Sequence[Mesh], positions: Sequence[int]) -> dict[str, Any]:
+        levels = self.tokeniser.vocabulary.levels
+        sequences = [self.tokeniser.encode(quantise(mesh, levels)) for mesh in meshes]
+        seeds = [fold("mesh_points", self.config.seed, position) for position in positions]
+        drawn = [surface_points(mesh, self.config.points, seed) for mesh, seed in zip(meshes, seeds, strict=True)]
+        return {
+            **padded(sequences, levels),
+            "surface": torch.stack([points for points, _ in drawn]),
+            "normals": torch.stack([normals for _, normals in drawn]),
+            "class_id": torch.tensor([sample.class_id for sample in samples], dtype=torch.int64),
+            "caption": [sample.caption for sample in samples],
+            "id": [sample.id for sample in samples],
+            "position": torch.tensor(positions, dtype=torch.int64),
+        }
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        """The epoch's permutation, by length within groups; the last one is kept, since positions come in runs."""
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(fold("mesh_tokens", self.config.seed, epoch))
+            order = torch.randperm(len(self.splits["train"]), generator=generator)
+            faces = torch.tensor([len(sample.mesh.faces) for sample in self.splits["train"]])
+            groups = [group[faces[group].argsort(stable=True)] for group in order.split(self.config.sorted_within)]
+            self._order = (epoch, torch.cat(groups))
+        return self._order[1]
+
+
+def padded(sequences: Sequence[TokenSequence], levels: int) -> dict[str, Tensor]:
+    """Sequences as one batch, END behind the shorter ones; see `MeshTokens`."""
+    rows, longest = len(sequences), max(len(sequence) for sequence in sequences)
+    batch = {
+        "tokens": torch.full((rows, longest), END),
+        "token_mask": torch.zeros(rows, longest, dtype=torch.bool),
+        "places": torch.full((rows, longest, 3), levels),
+        "positions": torch.zeros(rows, longest, 3),
+    }
+    for row, sequence in enumerate(sequences):
+        batch["token_mask"][row, : len(sequence)] = True
+        for key in ("tokens", "places", "positions"):
+            batch[key][row, : len(sequence)] = torch.from_numpy(getattr(sequence, key))
+    return batch

@@ -1,0 +1,172 @@
+"""A decoder-only transformer over mesh tokens, which looks at the tokens of a condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maquette import plugins
+from maquette.errors import MaquetteError
+from maquette_models.mesh_tokens.causal_block import CausalBlock, Memory, rms_norm
+from maquette_models.mesh_tokens.token_table import TokenTable
+from maquette_models.mesh_tokens.vocabulary import Vocabulary
+from maquette_models.transformer.attention import cast_for, compute_dtype
+
+
+@dataclass
+class MeshTransformerConfig:
+    """`blocks` and `offsets` are those of the dataset's tokens (`${facts:mesh_blocks}`, `${facts:mesh_offsets}`).
+
+    `mlp_hidden` 0 means 8/3 of the width, in multiples of 32. `tokens` is how long a sequence is where a plan is made
+    without data; the model takes any length.
+    """
+
+    blocks: int = 8
+    offsets: int = 16
+    width: int = 128
+    depth: int = 6
+    heads: int = 4
+    mlp_hidden: int = 0
+    tokens: int = 512
+    conditioner: dict[str, Any] = field(default_factory=lambda: {"name": "shape"})
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise MaquetteError(
+                f"architecture 'mesh_transformer': width {self.width} must give {self.heads} heads of an even width"
+            )
+        if self.blocks < 1 or self.offsets < 1:
+            raise MaquetteError("architecture 'mesh_transformer': blocks and offsets must be at least 1")
+
+
+class MeshTransformer(nn.Module):
+    """Logits of the next token, from the tokens so far and a condition."""
+
+    def __init__(self, config: MeshTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = Vocabulary(config.blocks, config.offsets)
+        self.conditioner = plugins.build("conditioners", config.conditioner)
+        width = config.width
+        self.octaves = math.ceil(math.log2(self.vocabulary.levels))
+        self.embed = TokenTable(self.vocabulary, width)
+        self.place = nn.Linear(3 + 6 * self.octaves, width)
+        self.context = nn.Linear(self.conditioner.config.width, width)
+        hidden = config.mlp_hidden or 32 * math.ceil(width * 8 / 3 / 32)
+        self.layers = nn.ModuleList(CausalBlock(width, width // config.heads, hidden) for _ in range(config.depth))
+        for layer in self.layers:
+            for out in (layer.attention.out, layer.condition_attention.out, layer.mlp.down):
+                nn.init.normal_(out.weight, std=(2 * width * config.depth) ** -0.5)
+        self.head_norm = nn.Parameter(torch.ones(width))
+        self.head = TokenTable(self.vocabulary, width)
+
+    def encode_condition(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the conditioner once for a whole sampling run; `forward` takes the result as its condition too."""
+        tokens, mask, _ = self.conditioner(prepared)
+        return {"tokens": self.context(cast_for(self.context, tokens)), "mask": mask}
+
+    def forward(self, tokens: Tensor, places: Tensor, positions: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """Logits [B,N,V] of the token after each.
+
+        Args:
+            tokens: int64 [B,N].
+            places: int64 [B,N,3], the corner that an offset completes; `levels` for other tokens.
+            positions: float32 [B,N,3]: in the sequence, of the fan, in the fan.
+            condition: what `conditioner.prepare` made from a batch, or what `encode_condition` made of that.
+        """
+        h, *context = self.begin(tokens, places, positions, condition)
+        for layer in self.layers:
+            h = layer(h, *context)
+        return self.finish(h, *context)
+
+    def memories(self, rows: int, most: int) -> list[Memory]:
+        """Empty memories for `step`, a block each, for sequences of up to `most` tokens."""
+        like = self.head_norm.new_empty(1, 1, self.config.heads, self.config.width // self.config.heads)
+        return [Memory(rows, most, like) for _ in self.layers]
+
+    def step(
+        self,
+        tokens: Tensor,
+        places: Tensor,
+        positions: Tensor,
+        condition: Mapping[str, Tensor],
+        memories: list[Memory],
+    ) -> Tensor:
+        """As `forward`, for the tokens that follow on what the memories hold, and takes them into the memories.
+
+        `condition` is what `encode_condition` gave, the same in all steps.
+        """
+        h, *context = self.begin(tokens, places, positions, condition)
+        for layer, memory in zip(self.layers, memories, strict=True):
+            h = layer(h, *context, memory)
+        return self.finish(h, *context)
+
+    def begin(
+        self, tokens: Tensor, places: Tensor, positions: Tensor, condition: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """What the first block receives: residual stream [B,N,W], positions, condition tokens [B,T,W], mask [B,T]."""
+        if "tokens" not in condition:
+            condition = self.encode_condition(condition)
+        features = self.place_features(places)
+        h = self.embed()[tokens] + self.place(cast_for(self.place, features))
+        return h, positions, condition["tokens"], condition["mask"]
+
+    def finish(self, h: Tensor, *_: Tensor) -> Tensor:
+        """The logits, from what the last block gave."""
+        dtype = compute_dtype(self.head.own)
+        return rms_norm(h, self.head_norm).to(dtype) @ self.head().to(dtype).T
+
+    def place_features(self, places: Tensor) -> Tensor:
+        """Coordinates in [-1,1], their sines and cosines by octave [B,N,3+6F]; zero where there is no corner."""
+        levels = self.vocabulary.levels
+        centred = (places.float() + 0.5) * (2 / levels) - 1
+        octaves = torch.exp2(torch.arange(self.octaves, device=places.device)) * math.pi
+        angles = (centred[..., None] * octaves).flatten(-2)
+        features = torch.cat([centred, angles.sin(), angles.cos()], dim=-1)
+        return features.masked_fill(places[..., :1] == levels, 0.0)
+
+    def blocks(self) -> list[nn.Module]:
+        """The repeated blocks, in order."""
+        return list(self.layers)
+
+    def begin_parts(self) -> list[str]:
+        """The children that `begin` uses."""
+        return ["conditioner", "embed", "place", "context"]
+
+    def finish_parts(self) -> list[str]:
+        """The children and parameters that `finish` uses."""
+        return ["head_norm", "head"]
+
+    def tensor_parallel_plan(self) -> dict[str, str]:
+        """Nothing to split: the vocabulary's tables weigh as much as the blocks."""
+        return {}
+
+    def token_count(self, batch: Mapping[str, Any]) -> int:
+        """How many tokens go through the blocks for a batch, padding included."""
+        rows, tokens = batch["tokens"].shape
+        return int(rows * (tokens - 1))
+
+    def flops(self, batch: Mapping[str, Any]) -> int:
+        """Twice the multiply-adds of the matrix products of one forward pass on a batch, padding included."""
+        rows, tokens = batch["tokens"].shape[0], batch["tokens"].shape[1] - 1
+        words, width = self.conditioner.token_count, self.config.width
+        ends = 2 * rows * tokens * (self.place.weight.numel() + width * self.vocabulary.size)
+        condition = self.conditioner.flops(rows) + 2 * rows * words * self.context.weight.numel()
+        return ends + condition + sum(block.flops(rows, tokens, words) for block in self.layers)
+
+    def example_batch(self, rows: int) -> dict[str, Any]:
+        """A batch of the right shapes, for planning."""
+        shape = (rows, self.config.tokens)
+        return {
+            "tokens": torch.zeros(shape, dtype=torch.int64),
+            "token_mask": torch.ones(shape, dtype=torch.bool),
+            "places": torch.zeros(*shape, 3, dtype=torch.int64),
+            "positions": torch.zeros(*shape, 3),
+            **self.conditioner.example_batch(rows),
+            "position": torch.arange(rows),
+        }
