@@ -60,7 +60,9 @@ def evaluate_codec(meshes: Iterable[Mesh], resolution: int) -> dict[str, Figure]
         scores = {f"f_score@{tau:g}".replace("@0.", "@."): score for tau, score in alike.f_score.items()}
         row = {**scores, "normal_consistency": alike.normals, "color_error": alike.color, "voxels": float(len(surface))}
         rows.append({**row, **spent, OPEN: float(borders(welded(mesh)[1].numpy()) > 0)})
-    return {**means(rows), **{f"open_{key}": one for key, one in means([r for r in rows if r[OPEN]]).items()}}
+    opened = [row for row in rows if row[OPEN]]
+    share = {"open_share": Figure(len(opened) / len(rows), len(rows))} if rows else {}
+    return {**means(rows), **{f"open_{key}": figure for key, figure in means(opened).items()}, **share}
 
 
 def means(rows: list[dict[str, float]]) -> dict[str, Figure]:
@@ -68,9 +70,7 @@ def means(rows: list[dict[str, float]]) -> dict[str, Figure]:
     if not rows:
         return {}
     found = {key: Figure(float(np.mean([row[key] for row in rows])), len(rows)) for key in rows[0] if key != OPEN}
-    share = Figure(float(np.mean([row[OPEN] for row in rows])), len(rows))
-    worst = Figure(min(row["f_score@.01"] for row in rows), len(rows))
-    return {**found, "worst_f_score@.01": worst, "share": share}
+    return {**found, "worst_f_score@.01": Figure(min(row["f_score@.01"] for row in rows), len(rows))}
 
 
 def likeness(one: Mesh, other: Mesh, points: int = POINTS) -> Likeness:

@@ -16,8 +16,8 @@ from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
 from maquette_kernels.sparse.tensor import SparseTensor
 from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.pipelines.flow_stage import FlowStage, FlowStageConfig, drawn
 from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
-from maquette_models.sparse_voxels.flow_stage import FlowStage, FlowStageConfig
 from maquette_models.sparse_voxels.voxel_surface import VoxelSurface
 from maquette_models.voxset.structures import occupied_voxels
 
@@ -133,8 +133,3 @@ class SparseVoxels(HotSwap):
             "latent_sha256": hashlib.sha256(latent.features.float().numpy().tobytes()).hexdigest(),
             "unknown_words": self.shape.unknown_words(request.prompt),
         }
-
-
-def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Standard normal numbers from a seed alone."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -7,7 +7,7 @@ Liu et al., "A ConvNet for the 2020s", 2022, and Chen et al., "Deep Compression 
 from __future__ import annotations
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,28 +37,33 @@ class SparseBlock(nn.Module):
 
 
 class ResidualDown(nn.Module):
-    """Eight children's channels side by side: a learnt mixture of them beside means of groups of them.
+    """A learnt mixture of eight children's channels beside plain means of those that are there.
+
+    With `out_width` = k times the width each of k groups of children, neighbours along the axes, has a mean of its own.
 
     Raises:
-        MaquetteError: widths between which channels cannot be shared out evenly.
+        MaquetteError: k is not 1, 2, 4 or 8.
     """
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
-        check_widths(width, out_width)
-        self.out_width = out_width
+        self.groups = groups_of(width, out_width)
         self.mix = nn.Linear(OCTANTS * width, out_width)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """[N,W] to [M,out_width] on voxels of twice the edge."""
         coarse, family = x.coarsened()
-        folded = space_to_channel(x.features, family.parent, family.octant, len(coarse.coords))
-        shortcut = rearrange(folded, "m (w g) -> m w g", w=self.out_width).mean(dim=2)
-        return coarse.replace(shortcut + self.mix(folded))
+        where = (family.parent, family.octant, len(coarse.coords))
+        folded = space_to_channel(x.features, *where)
+        there = space_to_channel(x.features.new_ones(len(x.features), 1), *where)
+        sums = reduce(folded, "m (k o w) -> m k w", "sum", k=self.groups, o=OCTANTS // self.groups)
+        counts = reduce(there, "m (k o) -> m k 1", "sum", k=self.groups)
+        means = rearrange(sums / counts.clamp(min=1), "m k w -> m (k w)")
+        return coarse.replace(means + self.mix(folded))
 
 
 class ResidualUp(nn.Module):
-    """Channels shared out among children: a learnt share beside a plain one, the way back of `ResidualDown`.
+    """A learnt share of a parent's channels beside a plain copy of its group's, the way back of `ResidualDown`.
 
     Raises:
         MaquetteError: as `ResidualDown`.
@@ -66,20 +71,20 @@ class ResidualUp(nn.Module):
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
-        check_widths(out_width, width)
-        self.repeats = OCTANTS * out_width // width
+        self.groups = groups_of(out_width, width)
         self.share = nn.Linear(width, OCTANTS * out_width)
 
     def forward(self, features: Tensor, parent: Tensor, octant: Tensor) -> Tensor:
         """[M,W] of parents to [N,out_width] of children, each the `octant`-th of its `parent`."""
-        plain = repeat(features, "m w -> m (w r)", r=self.repeats)
+        plain = repeat(features, "m (k w) -> m (k o w)", k=self.groups, o=OCTANTS // self.groups)
         return channel_to_space(plain + self.share(features), parent, octant)
 
 
-def check_widths(fine: int, coarse: int) -> None:
-    """Refuse widths of a fine and a coarse level that do not divide."""
-    if (OCTANTS * fine) % coarse:
-        raise MaquetteError(f"sparse voxels: {OCTANTS} children of width {fine} do not share {coarse} channels evenly")
+def groups_of(fine: int, coarse: int) -> int:
+    """How many groups of children a coarse level's channels stand for."""
+    if coarse % fine or OCTANTS % (coarse // fine):
+        raise MaquetteError(f"sparse voxels: width {coarse} above width {fine}; make it 1, 2, 4 or 8 times as large")
+    return coarse // fine
 
 
 def children(coords: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,17 +1,13 @@
-"""Latents of voxel surfaces under a frozen autoencoder, as a dataset of padded tokens that resumes at the exact
-sample."""
+"""Latents of voxel surfaces under a frozen autoencoder, as a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from maquette_models.latents.latents import Latents, LatentsConfig
-from maquette_models.sparse_voxels.sparse_latent_cache import SparseEncoded, SparseSplit, encode_sparse
+from maquette_models.latents.latents import LatentsConfig
+from maquette_models.latents.token_latents import TokenLatents
+from maquette_models.latents.token_split import EncodedTokens
+from maquette_models.sparse_voxels.sparse_latent_cache import encode_sparse
 
 
 @dataclass
@@ -19,44 +15,11 @@ class SparseLatentsConfig(LatentsConfig):
     """As of `latents`; `autoencoder` is the folder of a `sparse_vae`'s run."""
 
 
-class SparseLatents(Latents):
-    """Batches of `latent` [B,N,C] (zero mean and unit variance by channel, 0 where there is no token), `positions`
-    float32 [B,N,3] in cells of the latent grid, `token_mask` bool [B,N], and what `Latents` gives beside."""
+class SparseLatents(TokenLatents):
+    """The voxels of the latent grid that surfaces pass, a token each."""
 
     name = "sparse_latents"
-    splits: dict[str, SparseSplit]
 
-    def read(self, shards: str) -> SparseEncoded:
+    def read(self, shards: str) -> EncodedTokens:
         """Both splits and the facts of a shard folder."""
         return encode_sparse(shards, self.config.autoencoder, self.config.mirror, self.config.reader)
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel [C] over the training tokens."""
-        latent = self.splits["train"].latent
-        return latent.mean(dim=0), latent.std(dim=0).clamp(min=1e-6)
-
-    def facts(self) -> dict[str, Any]:
-        """What the shards say of themselves, the latents' channels, grid and statistics, and the most `tokens` that a
-        training shape has."""
-        train = self.splits["train"]
-        return {
-            **self.source_facts,
-            "latent_channels": train.latent.shape[1],
-            "tokens": int(train.offsets.diff().max()),
-            "latent_mean": self.mean.tolist(),
-            "latent_std": self.std.tolist(),
-            **(self.condition.facts() if self.condition else {}),
-        }
-
-    def _batch(self, split: SparseSplit, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
-        latent, voxels, mask = split.padded(rows)
-        return {
-            "latent": (latent - self.mean) / self.std * mask[..., None],
-            "positions": voxels.float(),
-            "token_mask": mask,
-            "class_id": split.class_id[rows],
-            "caption": [split.caption[row] for row in rows],
-            "id": [split.id[row] for row in rows],
-            "position": torch.tensor(positions, dtype=torch.int64),
-            **self._for_condition(split, rows, positions),
-        }

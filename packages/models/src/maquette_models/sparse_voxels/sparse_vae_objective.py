@@ -28,9 +28,9 @@ class SparseVAEObjectiveConfig:
     edges: float = 1.0
     signs: float = 0.3
     points: float = 2.0
-    color: float = 2.0
-    material: float = 0.5
-    kl: float = 1e-3
+    color: float = 4.0
+    material: float = 1.0
+    kl: float = 2e-3
 
 
 class SparseVAEObjective:
@@ -41,17 +41,17 @@ class SparseVAEObjective:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """loss and its terms, scalars each, on a batch as `surface_features.batch_surfaces` takes it."""
-        x, noise = self.inputs(model, batch)
-        return self.loss(model(x, noise), x)
+        x, noise = self.arguments(model, batch)
+        return self.terms(model(x, noise), x)
 
-    def inputs(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[SparseTensor, Tensor | None]:
+    def arguments(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[SparseTensor, Tensor | None]:
         """The model's arguments; noise for its latent in training alone."""
         x = sparse_surfaces(model.surfaces(batch))
         noise = normal("latent", model.noise_shape(x.batch_size), device=x.features.device) if model.training else None
         return x, noise
 
-    def loss(self, output: SparseVAEOutput, x: SparseTensor) -> dict[str, Tensor]:
-        """The terms."""
+    def terms(self, output: SparseVAEOutput, x: SparseTensor) -> dict[str, Tensor]:
+        """loss and its terms, from what the model makes of x."""
         found, true = parts_of(output.features.float()), parts_of(x.features)
         crossed = true["edges"] > 0
         terms = {

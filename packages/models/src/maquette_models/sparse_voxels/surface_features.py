@@ -16,7 +16,7 @@ from maquette_models.sparse_voxels.voxel_surface import DIELECTRIC, ROUGH, Voxel
 FEATURES = {"points": 3, "edges": 3, "signs": 3, "color": 3, "material": 2}
 """Channels by name, in their order. As input: points, colours and materials moved from 0..1 to -1..1; edges +-1; signs
 +-1 where the edge is crossed and 0 elsewhere. As output edges and signs are logits."""
-CHANNELS = sum(FEATURES.values())
+SHAPE_CHANNELS, PAINT_CHANNELS = 9, 5
 FIELDS = ["dual_voxels", "dual_points", "dual_edges", "surface", "surface_color", "surface_material"]
 """What the dataset `shards` must give."""
 
