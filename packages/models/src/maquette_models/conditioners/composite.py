@@ -40,7 +40,7 @@ class Composite(nn.Module):
         for label, part in parts.items():
             if not isinstance(part, Part):
                 raise MaquetteError(
-                    f"conditioner 'composite': '{label}' is '{blocks[label]['name']}', which is no part"
+                    f"conditioner 'composite': '{label}' is '{blocks[label]['name']}', which cannot be a part"
                 )
         self.parts = nn.ModuleDict(parts)
         self.kind = nn.Parameter(torch.randn(len(parts), config.width) * 0.1)

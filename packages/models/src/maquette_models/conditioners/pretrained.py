@@ -19,6 +19,9 @@ from torch import nn
 
 from maquette.errors import MaquetteError
 
+TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
+"""Without any of them transformers makes up a tokenizer that knows no words."""
+
 
 class Pretrained:
     """A frozen encoder in a folder.
@@ -75,6 +78,8 @@ class Pretrained:
             MaquetteError: `transformers` or the tokenizer is not there.
         """
         transformers = self._library()
+        if not any((Path(self.path) / name).is_file() for name in TOKENIZERS):
+            raise self._unreadable("tokenizer", FileNotFoundError(f"none of {', '.join(TOKENIZERS)} is there"))
         try:
             return transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         except (OSError, ValueError) as error:

@@ -43,7 +43,7 @@ def batch_of(conditioner: nn.Module, request: Request) -> dict[str, Any]:
     for key, wanted in given.items():
         if wanted and key not in reads:
             known = ", ".join(word for other, word in WORDS.items() if other in reads)
-            raise MaquetteError(f"this run cannot use {WORDS[key]}; it was trained on {known}")
+            raise MaquetteError(f"this run cannot use {WORDS[key]}; it takes {known}")
     batch: dict[str, Any] = {}
     if "prompt" in reads:
         batch["caption"] = [request.prompt]

@@ -78,7 +78,7 @@ class Views(Part):
         if count > most:
             raise MaquetteError(f"{count} pictures were given, but this conditioner takes at most {most}")
         if self.training:
-            shown = shown & (torch.arange(count) < 1 + uniform("view_count", (rows, 1)) * count)
+            shown = shown & (torch.arange(count) <= uniform("view_count", (rows, 1)) * count)
         pictures = self._pictures(views.float(), rows)
         missing = (0, 0, 0, 0, 0, 0, 0, most - count)
         prepared = {
