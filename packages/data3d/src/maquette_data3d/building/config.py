@@ -63,6 +63,9 @@ class BuildConfig:
     """Take the first so many files only."""
     held_out: float = 0.1
     """Share of the samples, by the hash of their content, that is for validation."""
+    split_by: str = "content"
+    """What a split never divides: content (copies and near copies), folder (also files of one folder), or pack (also
+    files that the manifest gives one `pack`)."""
     held_out_pairs: bool = False
     """Procedural shapes with a held-out pair of attributes go to the split `unseen_pairs`."""
     duplicates: str = "keep"
@@ -95,6 +98,7 @@ class BuildConfig:
             raise ValueError(f"resolution {self.resolution} is not a multiple of 8 between 8 and 512")
         _choice("precision", self.precision, ("float16", "exact"))
         _choice("duplicates", self.duplicates, ("keep", "drop"))
+        _choice("split_by", self.split_by, ("content", "folder", "pack"))
         _choice("up_axis", self.up_axis, ("y", "z", None))
         _within("truncation", self.truncation, lambda v: 0 < v <= 1, "(0, 1]")
         _within("variety", self.variety, lambda v: 0 <= v <= 1, "[0, 1]")
@@ -114,8 +118,17 @@ class BuildConfig:
     def contents(self) -> dict[str, Any]:
         """The settings that decide what is written, as plain data."""
         settings = {key: value for key, value in asdict(self).items() if key not in _HOW}
+        if self.split_by == "content":
+            del settings["split_by"]  # folders that were built before there was a choice stay what they are
         if self.source == PROCEDURAL:
-            unused: tuple[str, ...] = ("limit", "largest_faces", "external_files", "up_axis", "near_duplicates")
+            unused: tuple[str, ...] = (
+                "limit",
+                "largest_faces",
+                "external_files",
+                "up_axis",
+                "near_duplicates",
+                "split_by",
+            )
         else:
             settings["source"] = Path(self.source).resolve().name  # a folder may move
             unused = ("count", "variety", "classes", "paraphrases", "held_out_pairs")

@@ -18,7 +18,7 @@ class Outcome:
         content: hash of the geometry, equal for copies of a shape.
         checksum: of the sample's arrays.
         repairs: what was mended, with counts.
-        attributes: of a procedural shape.
+        attributes: of a procedural shape; of a mesh `open_area`, the share of its surface that has no inside.
         quality: faces, vertices, components, degenerate_area, flatness, textured.
         placement: scale, offset, unit_m, up_axis of the file.
         names: of the parts and the joints, in the order of their numbers.

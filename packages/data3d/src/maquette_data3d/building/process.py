@@ -115,7 +115,9 @@ class _Making:
         seed = int(hashlib.sha256(f"{source} {settings['seed']}".encode()).hexdigest()[:16], 16)
         subject = MeshSubject(scene, mesh, seed, settings["resolution"])
         with self.stage("inside"):
-            self.found = replace(self.found, repairs=dict(subject.field.bodies.repairs))
+            bodies = subject.field.bodies
+            attributes = {"open_area": round(bodies.open_area, 4)}
+            self.found = replace(self.found, repairs=dict(bodies.repairs), attributes=attributes)
         return self._named(subject)
 
     def _named(self, subject: Subject) -> Subject:

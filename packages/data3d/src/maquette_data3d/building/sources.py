@@ -30,6 +30,7 @@ class Item:
         name: path below the source folder, with "/", or "procedural/SEED/INDEX"; unique.
         path: the file, None for a procedural shape.
         caption, class_name: None where the worker finds out.
+        collection: what it is a part of that no split divides; empty for none.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Item:
     path: str | None = None
     caption: str | None = None
     class_name: str | None = None
+    collection: str = ""
 
 
 def items(config: BuildConfig) -> list[Item]:
@@ -63,8 +65,16 @@ def items(config: BuildConfig) -> list[Item]:
         entry = described.get(name, {})
         caption = _words(entry["name"]) if entry.get("name") else _words(Path(name).stem)
         category = _words(entry["category"]) if entry.get("category") else _top_folder(name)
-        found.append(Item(number, name, str(folder / name), caption or "object", category))
+        whole = _collection(config.split_by, name, entry)
+        found.append(Item(number, name, str(folder / name), caption or "object", category, whole))
     return found
+
+
+def _collection(split_by: str, name: str, entry: dict[str, Any]) -> str:
+    if split_by == "content":
+        return ""
+    folder = name.rpartition("/")[0] or "."
+    return str(entry.get("pack") or folder) if split_by == "pack" else folder
 
 
 def classes_of(config: BuildConfig, sources: list[Item]) -> list[str]:

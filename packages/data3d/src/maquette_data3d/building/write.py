@@ -15,7 +15,7 @@ from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.building.recipe import Recipe
 from maquette_data3d.building.similarity import groups
 from maquette_data3d.building.sources import Item
-from maquette_data3d.building.splits import TRAIN, UNSEEN_PAIRS, VALIDATION, splits
+from maquette_data3d.building.splits import TRAIN, UNSEEN_PAIRS, VALIDATION, joined, splits, splits_of_collections
 from maquette_data3d.shards.format import FORMAT, INDEX, describe
 from maquette_data3d.shards.index import vocabulary, write_index
 
@@ -33,16 +33,17 @@ def write_all(
     out = assembler.ledger.out
     outcomes = [assembler.outcomes[item.number] for item in items]
     kept = [outcome for outcome in outcomes if not outcome.reason]
-    leaders = groups([o.signature for o in kept], [o.content for o in kept], config.near_duplicates)
+    alike = groups([o.signature for o in kept], [o.content for o in kept], config.near_duplicates)
     if config.duplicates == "drop":
         outcomes = _without_copies(items, outcomes, kept)
         stays = [not outcomes[outcome.number].reason for outcome in kept]
         kept = [outcome for outcome, stay in zip(kept, stays, strict=True) if stay]
-        leaders = groups([o.signature for o in kept], [o.content for o in kept], config.near_duplicates)
-    sides = _sides(config, kept, leaders)
+        alike = groups([o.signature for o in kept], [o.content for o in kept], config.near_duplicates)
+    leaders = joined(alike, [items[outcome.number].collection for outcome in kept])
+    sides = _sides(config, items, kept, leaders)
     places = _places(assembler)
     index = write_index(out / INDEX, _rows(items, kept, leaders, sides, places))
-    report = reporting.report_of(out, outcomes, leaders)
+    report = reporting.report_of(out, outcomes, alike)
     reporting.write_files(out, items, outcomes)
     reporting.write_pages(report, items, outcomes)
     shards = [shard for _, shard in sorted(assembler.shards.items()) if shard]
@@ -79,7 +80,9 @@ def _without_copies(items: Sequence[Item], outcomes: Sequence[Outcome], kept: Se
     return dropped
 
 
-def _sides(config: BuildConfig, kept: Sequence[Outcome], leaders: Sequence[int]) -> list[str]:
+def _sides(config: BuildConfig, items: Sequence[Item], kept: Sequence[Outcome], leaders: Sequence[int]) -> list[str]:
+    if config.split_by != "content":
+        return splits_of_collections(leaders, [items[outcome.number].collection for outcome in kept], config.held_out)
     away = {leader for leader, o in zip(leaders, kept, strict=True) if config.held_out_pairs and o.held_out}
     unseen = [leader in away for leader in leaders]
     usual = [number for number, hidden in enumerate(unseen) if not hidden]

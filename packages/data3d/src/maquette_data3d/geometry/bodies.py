@@ -50,6 +50,13 @@ class Bodies:
     source_face: np.ndarray
     turned: np.ndarray
 
+    @property
+    def open_area(self) -> float:
+        """Share of the surface that is kept as a thin shell because it has no inside."""
+        a, b, c = (self.vertices[self.faces[:, corner]] for corner in range(3))
+        area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        return float(area[self.sheet].sum() / area.sum())
+
 
 def winding(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Generalised winding number float64 [P]; 1 inside a closed outward surface, 0 outside."""

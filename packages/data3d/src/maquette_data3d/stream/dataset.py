@@ -120,6 +120,12 @@ class Shards(pl.LightningDataModule):
         self._opened()
         return sorted(set.intersection(*(set(reader.fields) for reader in self.sources.folders)))
 
+    def split_sizes(self) -> dict[str, int]:
+        """How many samples each split of the folders has."""
+        self._opened()
+        names = sorted({name for reader in self.sources.folders for name in reader.about["splits"]})
+        return {name: sum(len(reader.split(name)) for reader in self.sources.folders) for name in names}
+
     def _opened(self) -> tuple[Loader, Position]:
         if self.loader is None or self._position is None:
             raise MaquetteError(f"{NAME}: call setup() first")
