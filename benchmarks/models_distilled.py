@@ -24,7 +24,7 @@ from maquette.config import checked, load, read_words
 from maquette.errors import MaquetteError
 from maquette.types import Asset, Request
 from maquette_models.conditioners.class_caption import words as caption_words
-from maquette_models.evaluation.evaluation import held_out_captions
+from maquette_models.evaluation.captions import held_out_captions
 from maquette_models.metrics.color_accuracy import PALETTE
 
 TEACHER_STEPS, BATCH = 50, 16

@@ -24,7 +24,8 @@ from maquette.runs import RunFolder
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet
 from maquette_data3d.procedural import FIRST_CLASSES
-from maquette_models.evaluation.evaluation import evaluate_generation, held_out_captions
+from maquette_models.evaluation.captions import held_out_captions
+from maquette_models.evaluation.generation import evaluate_generation
 from maquette_serve.engine import Engine
 
 

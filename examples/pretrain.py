@@ -29,7 +29,9 @@ from maquette.runs import RunFolder
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet
 from maquette_data3d.procedural import FIRST_CLASSES
-from maquette_models.evaluation.evaluation import evaluate_generation, evaluate_reconstruction, held_out_captions
+from maquette_models.evaluation.captions import held_out_captions
+from maquette_models.evaluation.generation import evaluate_generation
+from maquette_models.evaluation.reconstruction import evaluate_reconstruction
 from maquette_serve.engine import Engine
 
 CONFIGS = Path(__file__).parent / "configs"

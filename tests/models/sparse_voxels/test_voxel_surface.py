@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
-from maquette_models.evaluation.evaluation import is_closed
+from maquette_models.metrics.mesh_topology import is_closed
 from maquette_models.sparse_voxels.codec_evaluation import likeness
 from maquette_models.sparse_voxels.voxel_surface import SurfacePaint, VoxelSurface, borders, encode_mesh, welded
 

@@ -38,6 +38,7 @@ OBJECTIVES = {
 DATASETS = {
     "latents": "latents.latents:Latents",
     "structures": "voxset.structures:Structures",
+    "voxset_latents": "voxset.latents:VoxSetLatents",
     "sparse_latents": "sparse_voxels.sparse_latents:SparseLatents",
     "mesh_tokens": "mesh_tokens.mesh_dataset:MeshTokens",
 }
@@ -65,6 +66,7 @@ METRICS = {
 }
 PIPELINES = {
     "text_to_3d": "pipelines.text_to_3d:TextTo3D",
+    "voxset": "voxset.pipeline:VoxSet",
     "edit": "editing.edit:Edit",
     "sparse_voxels": "sparse_voxels.pipeline:SparseVoxels",
     "low_poly": "mesh_tokens.low_poly:LowPoly",

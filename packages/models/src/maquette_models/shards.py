@@ -88,6 +88,14 @@ def stored_fields(folder: str, reader: str = READER) -> list[str]:
     return list(open_shards(folder, reader).stored_fields())
 
 
+def splits_of(folder: str, reader: str = READER) -> list[str]:
+    """The splits that have shapes, "train" first."""
+    sizes = open_shards(folder, reader).split_sizes()
+    named = {"validation": "val"}
+    held = {named.get(split, split) for split, size in sizes.items() if size}
+    return [split for split in SPLITS if split in held]
+
+
 def shards_fingerprint(folder: str) -> str:
     """A digest of the folder's small files (index, report), which change when shards are built anew."""
     digest = hashlib.sha256()

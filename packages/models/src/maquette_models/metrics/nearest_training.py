@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from omegaconf import MISSING
@@ -14,6 +15,8 @@ from maquette_models.metrics.occupancy import Occupancy, packed, unpacked
 from maquette_models.metrics.volume_iou import pairwise_iou
 from maquette_models.shards import READER, read_shards
 
+BLOCK = 1024  # training shapes compared at once
+
 
 @dataclass
 class NearestTrainingConfig:
@@ -24,6 +27,15 @@ class NearestTrainingConfig:
     reader: str = READER
     resolution: int = 32
     mirror: bool = True
+
+
+class Found(NamedTuple):
+    """For each of B shapes: overlap float32 [B], number int64 [B] of the training shape in the order of the index, and
+    whether it is its mirror image, bool [B]."""
+
+    iou: Tensor
+    number: Tensor
+    mirrored: Tensor
 
 
 class NearestTraining(Metric):
@@ -42,22 +54,31 @@ class NearestTraining(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.occupancy = Occupancy(config.resolution)
-        rows = []
+        own: list[Tensor] = []
+        mirrored: list[Tensor] = []
         for batch in read_shards(config.shards, "train", config.reader):
-            rows.append(packed(self.occupancy(batch["tsdf"])))
+            own.append(packed(self.occupancy(batch["tsdf"])))
             if config.mirror:
-                rows.append(packed(self.occupancy(batch["tsdf"].flip(2))))
-        if not rows:
+                mirrored.append(packed(self.occupancy(batch["tsdf"].flip(2))))
+        if not own:
             raise MaquetteError(
                 f"metric 'nearest_training': '{config.shards}' has no training shapes; build more shards"
             )
-        self.training_shapes = torch.cat(rows)
+        self.training_shapes = torch.cat([*own, *mirrored])
+        self.training_count = sum(map(len, own))
         held_out = [self.nearest(batch["tsdf"]) for batch in read_shards(config.shards, "val", config.reader)]
         self.held_out = float(torch.cat(held_out).mean()) if held_out else float("nan")
 
     def nearest(self, tsdf: Tensor) -> Tensor:
         """The highest IoU [B] of distance grids [B,1,R,R,R] with any training shape."""
-        return pairwise_iou(self.occupancy(tsdf), unpacked(self.training_shapes)).amax(dim=1)
+        return self.find(tsdf).iou
+
+    def find(self, tsdf: Tensor) -> Found:
+        """The training shape that each of some distance grids [B,1,R,R,R] overlaps with most."""
+        own = self.occupancy(tsdf)
+        overlaps = [pairwise_iou(own, unpacked(rows)) for rows in self.training_shapes.split(BLOCK)]
+        iou, row = torch.cat(overlaps, dim=1).max(dim=1)
+        return Found(iou, row % self.training_count, row >= self.training_count)
 
     def update(self, tsdf: Tensor) -> None:
         """Count distance grids [B,1,R,R,R]."""

@@ -52,6 +52,26 @@ def nearest_both_ways(predicted: Tensor, target: Tensor) -> Iterator[tuple[Neare
         yield Nearest(*cKDTree(b).query(a)), Nearest(*cKDTree(a).query(b))
 
 
+def chamfer(there: Nearest, back: Nearest) -> float:
+    """Mean distance to the other set, averaged over both directions."""
+    return float(there.distance.mean() + back.distance.mean()) / 2
+
+
+def f_score(there: Nearest, back: Nearest, tau: float) -> float:
+    """Harmonic mean of the shares of points, of either set, within `tau` of the other."""
+    precision, recall = (float((side.distance <= tau).mean()) for side in (there, back))
+    return 2 * precision * recall / max(precision + recall, 1e-12)
+
+
+def normal_consistency(
+    nearest: tuple[Nearest, Nearest], a: NDArray[np.float64], b: NDArray[np.float64], *, signed: bool = False
+) -> float:
+    """Mean cosine between unit normals [N,3] and [M,3] of nearest points, averaged over both directions."""
+    there, back = nearest
+    cosines = (np.sum(a * b[there.index], axis=1), np.sum(b * a[back.index], axis=1))
+    return float(np.mean([side.mean() if signed else np.abs(side).mean() for side in cosines]))
+
+
 class SurfaceMetric(Metric):
     """The mean over shapes of a value that subclasses define for one shape."""
 
@@ -85,7 +105,7 @@ class Chamfer(SurfaceMetric):
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Count point sets [B,N,3] and [B,M,3]."""
         for there, back in nearest_both_ways(predicted, target):
-            self.add(float(there.distance.mean() + back.distance.mean()) / 2)
+            self.add(chamfer(there, back))
 
 
 class FScore(SurfaceMetric):
@@ -102,8 +122,7 @@ class FScore(SurfaceMetric):
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Count point sets [B,N,3] and [B,M,3]."""
         for there, back in nearest_both_ways(predicted, target):
-            precision, recall = (float((side.distance <= self.tau).mean()) for side in (there, back))
-            self.add(2 * precision * recall / max(precision + recall, 1e-12))
+            self.add(f_score(there, back, self.tau))
 
 
 class NormalConsistency(SurfaceMetric):
@@ -118,6 +137,5 @@ class NormalConsistency(SurfaceMetric):
     def update(self, predicted: Tensor, predicted_normals: Tensor, target: Tensor, target_normals: Tensor) -> None:
         """Count point sets [B,N,3] and [B,M,3] with unit normals of the same shapes."""
         pairs = zip(predicted_normals.double().cpu().numpy(), target_normals.double().cpu().numpy(), strict=True)
-        for (there, back), (a, b) in zip(nearest_both_ways(predicted, target), pairs, strict=True):
-            cosines = (np.sum(a * b[there.index], axis=1), np.sum(b * a[back.index], axis=1))
-            self.add(float(np.mean([side.mean() if self.signed else np.abs(side).mean() for side in cosines])))
+        for nearest, (a, b) in zip(nearest_both_ways(predicted, target), pairs, strict=True):
+            self.add(normal_consistency(nearest, a, b, signed=self.signed))
