@@ -121,13 +121,14 @@ class SparseVoxels(HotSwap):
     def _metadata(
         self, request: Request, latent: SparseTensor, surface: VoxelSurface, attempts: int
     ) -> dict[str, object]:
+        request = self.shape.complete(request)
         return {
             "prompt": request.prompt,
-            "class_name": self.shape.class_of(request),
+            "class_name": request.class_name,
             "seed": request.seed,
             "attempts": attempts,
-            "steps": self.shape.steps_of(request),
-            "guidance": self.shape.guidance_of(request),
+            "steps": request.steps,
+            "guidance": request.guidance,
             "tokens": len(latent.coords),
             "voxels": len(surface),
             "latent_sha256": hashlib.sha256(latent.features.float().numpy().tobytes()).hexdigest(),
