@@ -1,0 +1,1 @@
+"""Shapes as token sets anchored at coarse voxels."""
