@@ -31,30 +31,28 @@ class Described:
 class AttributeWords:
     """Phrases of one or two words, by class, that no caption of a shape with another value has.
 
-    A phrase that says more than one thing, or that is seen too seldom, names nothing. What a caption leaves out, such
-    as "no arms", is not asked of the shape.
+    Of what holds for all shapes of a phrase, the phrase names what is most often said by it: where "red" and "tall" were
+    never seen together, all that is red is short, yet "red" names the colour. What a caption leaves out, such as "no
+    arms", is not asked of the shape.
     """
 
     def __init__(self, shapes: Iterable[Described]) -> None:
-        # of a class's phrase: in how many captions it is, and the values that those shapes have
-        seen: dict[int, Counter[str]] = defaultdict(Counter)
-        held: dict[int, dict[tuple[str, str], Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+        # of a class's phrase: in how many captions it is, by the value that the shapes have of each attribute
+        held: dict[int, dict[str, dict[str, Counter[str]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(Counter))
+        )
         totals: dict[Slot, Counter[str]] = defaultdict(Counter)
         for shape in shapes:
             for caption in shape.captions:
                 found = phrases(caption)
-                seen[shape.class_id].update(found)
                 for name, value in shape.attributes.items():
                     totals[shape.class_id, name][value] += 1
                     for phrase in found:
-                        held[shape.class_id][name, phrase][value] += 1
-        self.named: dict[int, dict[str, dict[str, str]]] = {label: {} for label in seen}
-        for label, counts in held.items():
-            for (name, phrase), values in counts.items():
-                value, count = values.most_common(1)[0]
-                share = totals[label, name][value] / totals[label, name].total()
-                if len(values) == 1 and count == seen[label][phrase] and count * math.log(share) < math.log(CHANCE):
-                    self.named[label].setdefault(phrase, {})[name] = value
+                        held[shape.class_id][phrase][name][value] += 1
+        self.named = {
+            label: {phrase: best for phrase, seen in by_phrase.items() if (best := named_by(seen, totals, label))}
+            for label, by_phrase in held.items()
+        }
 
     def __call__(self, caption: str, class_id: int) -> dict[str, str]:
         """The attributes that a caption of a shape of a class names, and their values.
@@ -62,10 +60,30 @@ class AttributeWords:
         Where phrases disagree, which no training caption's do, the attribute counts as not named.
         """
         found: dict[str, set[str]] = defaultdict(set)
-        for phrase in phrases(caption):
-            for name, value in self.named.get(class_id, {}).get(phrase, {}).items():
-                found[name].add(value)
+        known = self.named.get(class_id, {})
+        for phrase in phrases(caption) & known.keys():
+            name, value = known[phrase]
+            found[name].add(value)
         return {name: values.pop() for name, values in found.items() if len(values) == 1}
+
+
+def named_by(
+    seen: Mapping[str, Counter[str]], totals: Mapping[Slot, Counter[str]], class_id: int
+) -> tuple[str, str] | None:
+    """The attribute and value that a phrase names, or None.
+
+    Args:
+        seen: in how many captions the phrase is, by attribute and value.
+        totals: in how many captions it could have been, by class, attribute and value.
+    """
+    best, most = None, 0.0
+    for name, values in seen.items():
+        value, count = values.most_common(1)[0]
+        total = totals[class_id, name]
+        certain = len(values) == 1 and count * math.log(total[value] / total.total()) < math.log(CHANCE)
+        if certain and count / total[value] > most:
+            best, most = (name, value), count / total[value]
+    return best
 
 
 def phrases(caption: str) -> set[str]:
