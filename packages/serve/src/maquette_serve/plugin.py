@@ -14,3 +14,8 @@ def register_commands(register: Register) -> None:
         "Generate a mesh: maquette sample RUN --prompt TEXT --out FILE",
         "maquette_serve.sample_command:sample",
     )
+    register(
+        "edit",
+        "Change a mesh: maquette edit RUN --mesh FILE --prompt TEXT --region WORDS --out FILE",
+        "maquette_serve.edit_command:edit",
+    )

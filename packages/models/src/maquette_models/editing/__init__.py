@@ -1,0 +1,1 @@
+"""Changing a given mesh: a region regenerated, a variation, a shape between two."""

@@ -1,0 +1,181 @@
+"""The pipeline that changes a given mesh by a prompt: a region of it, all of it a little, or towards another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from maquette.errors import MaquetteError, unknown_name
+from maquette.runs import RunFolder
+from maquette.types import Asset, Mesh, Request
+from maquette_models.editing.blended_surface import Seam, blended_field, edited_mesh
+from maquette_models.editing.inpainting import inpaint, slerp, vary
+from maquette_models.editing.regions import region_mask
+from maquette_models.evaluation.mesh_field import mesh_field
+from maquette_models.grid.mesh_fields import mesh_grids
+from maquette_models.pipelines.text_to_3d import Order, TextTo3D, TextTo3DConfig
+from maquette_models.samplers.timesteps import timesteps
+
+KINDS = {"box": "region", "part": "region", "region": "region", "variation": "variation", "toward": "interpolation"}
+OPTIONS = (*KINDS, "at", "strength", "rounds")
+
+
+@dataclass
+class EditConfig(TextTo3DConfig):
+    """Beside what `text_to_3d` knows: `rounds` of each step (RePaint), cells of the surface's grid `extract`, the
+    seam's `band` in those cells, the share of the volume below which what floats alone is left out, and how far the
+    region of a `part` reaches beyond it."""
+
+    rounds: int = 3
+    extract: int = 128
+    band: float = 4.0
+    crumbs: float = 0.01
+    margin: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.extract < 8 or self.band < 0 or self.margin < 0 or not 0 <= self.crumbs < 1:
+            raise ValueError("'rounds' must be at least 1, 'extract' 8, 'band' and 'margin' 0, 'crumbs' in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One edit: the mesh, what the prompt makes of a request, and all that is random."""
+
+    mesh: Mesh
+    order: Order
+    options: Mapping[str, Any]
+    times: Tensor
+    generator: torch.Generator
+
+
+class Edit(TextTo3D):
+    """Requests have a `mesh`, a prompt that says what it shall be, and `options`:
+
+    - `box`, `part` or `region` (see `region_mask`): that region is made anew, the surface outside stays. `rounds`
+      overrides the configured number.
+    - `variation`, a strength in (0, 1]: another shape like this one, the less alike the higher.
+    - `toward`, another mesh, and `at` in [0, 1] (.5): a shape between the two, with a freedom of `strength` (.4).
+    """
+
+    def __init__(self, config: EditConfig) -> None:
+        super().__init__(config)
+        facts = RunFolder(Path(config.run)).read_config().facts
+        if "resolution" not in facts or "truncation" not in facts:
+            raise MaquetteError(
+                f"'{config.run}' does not know its grids' resolution and truncation; train it on shards"
+            )
+        self.resolution, self.truncation = int(facts["resolution"]), float(facts["truncation"])
+
+    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset | MaquetteError, Tensor]]:
+        """Requests one by one, each asset with the distance grid [1,1,R,R,R] that it was extracted from."""
+        return [self._tried(request) for request in requests]
+
+    def _tried(self, request: Request) -> tuple[Asset | MaquetteError, Tensor]:
+        try:
+            return self.edit(request)
+        except MaquetteError as error:
+            return error, torch.empty(0)
+
+    @torch.inference_mode()
+    def edit(self, request: Request) -> tuple[Asset, Tensor]:
+        """The edited mesh and the distance grid that it was extracted from.
+
+        Raises:
+            MaquetteError: no mesh, unknown or missing options, a bad region, or nothing is left of the shape.
+        """
+        if request.mesh is None:
+            raise MaquetteError("an edit needs a mesh to start from")
+        kind = kind_of(request.options)
+        order = self._order(replace(request, mesh=None, options={}))
+        times = timesteps(order.steps, self.sampler.config.shift)
+        generator = torch.Generator().manual_seed(request.seed)
+        task = Task(request.mesh, order, request.options, times, generator)
+        make = {"region": self._region, "variation": self._variation, "interpolation": self._interpolation}[kind]
+        mesh, field = make(task)
+        metadata = {
+            "prompt": request.prompt,
+            "class_name": order.class_name,
+            "seed": request.seed,
+            "steps": order.steps,
+            "guidance": order.guidance,
+            "edit": kind,
+            "unknown_words": order.unknown_words,
+        }
+        return Asset(mesh, metadata), field
+
+    def latent(self, mesh: Mesh) -> Tensor:
+        """The normalised latent [1,C,L,L,L] of a mesh."""
+        grids = mesh_grids(mesh, self.resolution, self.truncation)
+        return (self.autoencoder.encode(*grids) - self.mean) / self.std
+
+    def _region(self, task: Task) -> tuple[Mesh, Tensor]:
+        config = self.config
+        mask = region_mask(task.mesh, task.options, config.extract, config.margin)
+        rounds = int(task.options.get("rounds", config.rounds))
+        known, free = self.latent(task.mesh), coarse(mask, self.latent_shape[-1])
+        latent = inpaint(self.velocity([task.order]), known, free, task.times, rounds=rounds, generator=task.generator)
+        tsdf, color = self.fields(latent)
+        own = mesh_field(task.mesh, config.extract, self.truncation)
+        field = blended_field(own, tsdf, mask, Seam(config.band, config.crumbs))
+        return edited_mesh(field, mask, config.band, task.mesh, color), torch.from_numpy(field)[None, None]
+
+    def _variation(self, task: Task) -> tuple[Mesh, Tensor]:
+        strength = share(task.options["variation"], "variation")
+        return self._whole(
+            vary(self.velocity([task.order]), self.latent(task.mesh), strength, task.times, task.generator)
+        )
+
+    def _interpolation(self, task: Task) -> tuple[Mesh, Tensor]:
+        other, at = task.options["toward"], share(task.options.get("at", 0.5), "at")
+        if not isinstance(other, Mesh):
+            raise MaquetteError("option 'toward' of an edit must be a mesh")
+        between = slerp(self.latent(task.mesh), self.latent(other), at)
+        strength = share(task.options.get("strength", 0.4), "strength")
+        return self._whole(vary(self.velocity([task.order]), between, strength, task.times, task.generator))
+
+    def _whole(self, latent: Tensor) -> tuple[Mesh, Tensor]:
+        tsdf, color = self.fields(latent)
+        return self.decoder(tsdf[0, 0], color[0]), tsdf
+
+
+def kind_of(options: Mapping[str, Any]) -> str:
+    """Which edit the options ask for.
+
+    Raises:
+        MaquetteError: an unknown option, or not exactly one kind.
+    """
+    for key in options:
+        if key not in OPTIONS:
+            raise unknown_name("option", str(key), OPTIONS, where="of an edit")
+    kinds = {KINDS[key] for key in options if key in KINDS}
+    if len(kinds) != 1:
+        raise MaquetteError(f"an edit is one of: {', '.join(KINDS)}; got {', '.join(sorted(options)) or 'none'}")
+    return kinds.pop()
+
+
+def share(value: Any, name: str) -> float:
+    """A number in [0, 1].
+
+    Raises:
+        MaquetteError: it is none.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise MaquetteError(f"option '{name}' of an edit is {value!r}; it must be a number from 0 to 1")
+    return found
+
+
+def coarse(mask: NDArray[np.bool_], side: int) -> Tensor:
+    """The latent's cells, bool [1,1,L,L,L], that a mask [R,R,R] touches."""
+    return F.adaptive_max_pool3d(torch.from_numpy(mask.astype(np.float32))[None, None], side) > 0

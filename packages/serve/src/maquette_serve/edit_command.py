@@ -1,0 +1,72 @@
+"""``maquette edit``: a mesh file and a prompt in, a changed mesh out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maquette.assets import check_suffix, export, import_mesh
+from maquette.config import read_words
+from maquette.errors import MaquetteError
+from maquette.progress import say
+from maquette.types import Request
+from maquette_serve.engine import Engine
+
+
+@click.command()
+@click.argument("run")
+@click.argument("words", nargs=-1, metavar="[key=value ...]")
+@click.option("--mesh", required=True, type=click.Path(path_type=Path), help="The file to change.")
+@click.option("--prompt", default="", help="What the whole is to be afterwards.")
+@click.option("--box", default=None, metavar="X,Y,Z,X,Y,Z", help="Make this box anew: two corners in the unit cube.")
+@click.option("--region", default=None, help='Make this place anew, e.g. "the upper half", "left", "back third".')
+@click.option(
+    "--part", default=None, metavar="X,Y,Z", help="Make the piece of the mesh anew that is nearest to a point."
+)
+@click.option("--variation", type=float, default=None, help="Another shape like this one: from 0, the same, to 1.")
+@click.option("--toward", type=click.Path(path_type=Path), default=None, help="A shape between this and another file.")
+@click.option("--at", type=float, default=None, help="With --toward: from 0, the mesh, to 1, the other; default .5.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same mesh.")
+@click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's.")
+@click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
+@click.option(
+    "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
+def edit(  # noqa: PLR0917 - click passes by name
+    run: str,
+    words: tuple[str, ...],
+    mesh: Path,
+    prompt: str,
+    box: str | None,
+    region: str | None,
+    part: str | None,
+    variation: float | None,
+    toward: Path | None,
+    at: float | None,
+    seed: int,
+    guidance: float | None,
+    steps: int | None,
+    adapters: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Change a mesh with the trained RUN; the mesh is centred in the unit cube, its longest side .9.
+
+    One of --box, --region, --part (the surface outside stays), --variation and --toward says how. key=value words change
+    the pipeline, e.g. rounds=5.
+    """
+    check_suffix(out)
+    given = {"box": box, "region": region, "part": part, "variation": variation, "at": at}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if toward is not None:
+        options["toward"] = import_mesh(toward)
+    if not options:
+        raise MaquetteError("nothing to change; give one of --box, --region, --part, --variation and --toward")
+    request = Request(prompt, seed, guidance=guidance, steps=steps, mesh=import_mesh(mesh), options=options)
+    asset = Engine(run, {"name": "edit", **read_words(words)}, adapters=adapters).pipeline(request)
+    if asset.metadata.get("unknown_words"):
+        say(f"warning: ignored words that the model never saw: {', '.join(asset.metadata['unknown_words'])}")
+    export(asset, out)
+    click.echo(f"{out}  {len(asset.mesh.faces)} faces  {prompt}")
