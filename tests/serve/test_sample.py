@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from maquette.errors import MaquetteError
 from maquette.types import Request
@@ -32,6 +33,9 @@ class Tetra:
         vertices = np.array([corner, [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
         faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
         unknown = [word for word in request.prompt.split() if word == "blorb"]
+        if request.images:
+            corner = np.concatenate(request.images).mean(axis=(0, 1))[[0, 1, 3]] / 255
+            vertices[0] = corner
         return Asset(Mesh(vertices, faces), {"prompt": request.prompt, "unknown_words": unknown})
     def batch(self, requests):
         return [MaquetteError("it came out empty") if r.prompt == "nothing" else self(r) for r in requests]
@@ -86,6 +90,18 @@ def test_a_prompt_gives_a_file_and_the_same_seed_the_same_one(run, tmp_path):
     assert np.frombuffer(a, np.float32).shape == (12,)
 
 
+def test_pictures_are_read_with_their_transparency(run, tmp_path):
+    red = np.zeros((4, 6, 4), np.uint8)
+    red[:, :3] = (255, 0, 0, 255)
+    Image.fromarray(red).save(tmp_path / "red.png")
+    Image.new("RGB", (6, 4), (0, 255, 0)).save(tmp_path / "green.jpg", quality=100)
+    out = tmp_path / "x.raw"
+    done = sample(run, run, "--image", tmp_path / "red.png", "--image", tmp_path / "green.jpg", "--out", out)
+    assert done.returncode == 0 and "red.png, green.jpg" in done.stdout, done.stderr
+    first = np.frombuffer(out.read_bytes(), np.float32)[:3]
+    np.testing.assert_allclose(first, [0.25, 0.5, 0.75], atol=0.01)
+
+
 def test_several_prompts_and_seeds_are_numbered(run, tmp_path):
     out = tmp_path / "out" / "x.raw"
     done = sample(run, run, "--prompt", "one", "--prompt", "two", "--count", "2", "--out", out, "size=0.1")
@@ -114,6 +130,8 @@ def test_words_the_model_never_saw_are_named(run, tmp_path):
         (["RUN", "--prompt", "x", "--out", "x.raw", "sise=3"], "unknown key 'sise' in pipeline 'tetra'"),
         (["RUN", "--prompt", "x", "--seed", "many", "--out", "x.raw"], "'many' is not a valid integer"),
         (["EMPTY", "--prompt", "x", "--out", "x.raw"], "no run that can generate"),
+        (["RUN", "--image", "none.png", "--out", "x.raw"], "picture 'none.png' does not exist"),
+        (["RUN", "--image", "PLUGIN", "--out", "x.raw"], "cannot be read as a picture"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, words, message):
@@ -121,6 +139,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, words, message):
     places = {
         "RUN": run,
         "EMPTY": tmp_path / "empty",
+        "PLUGIN": tmp_path / "tetra_plugin.py",
         "x.raw": tmp_path / "out" / "x.raw",
         "x.rwa": tmp_path / "out" / "x.rwa",
     }

@@ -8,7 +8,9 @@ import torch
 
 from maquette import plugins
 from maquette.errors import MaquetteError
+from maquette.types import Request
 from maquette_models.conditioners.pictures import MARGIN, framed, normalised, on_background, stack_pictures
+from maquette_models.conditioners.request_batch import batch_of
 
 
 def disc(side: int, x: float, y: float, radius: float, color: tuple[int, int, int] = (200, 30, 60)) -> np.ndarray:
@@ -120,7 +122,9 @@ def test_cameras_may_be_known() -> None:
 def test_one_picture_is_what_image_takes() -> None:
     block = {"name": "image", "size": 16, "patch": 8, "depth": 1, "heads": 2, "width": 16}
     own = plugins.build("conditioners", block)
-    two = {"view_rgb": torch.rand(2, 2, 4, 16, 16)}
-    assert own.prepare(two)["pictures"].shape == (2, 1, 3, 16, 16)
+    two = torch.rand(2, 2, 4, 16, 16)
+    assert own.prepare({"view_rgb": two})["pictures"].shape == (2, 1, 3, 16, 16)
+    own.eval()
+    assert torch.equal(own(own.prepare({"view_rgb": two})).pooled, own(own.prepare({"view_rgb": two[:, :1]})).pooled)
     with pytest.raises(MaquetteError, match="at most 1"):
-        own.eval().prepare(two)
+        batch_of(own, Request(images=(disc(16, 0.5, 0.5, 0.4),) * 2))

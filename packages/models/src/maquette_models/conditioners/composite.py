@@ -45,7 +45,7 @@ class Composite(nn.Module):
         self.parts = nn.ModuleDict(parts)
         self.kind = nn.Parameter(torch.randn(len(parts), config.width) * 0.1)
         self.reads = frozenset().union(*(part.reads for part in parts.values()))
-        for name in ("class_index", "picture_size", "surface_count"):
+        for name in ("class_index", "picture_size", "most_pictures", "surface_count"):
             found = [getattr(part, name) for part in parts.values() if hasattr(part, name)]
             if found:
                 setattr(self, name, found[0] if name == "class_index" else max(found))

@@ -50,7 +50,8 @@ class DINOImage(FrozenPart):
         super().__init__(
             config.width, config.drop, int(about["hidden_size"]), 1 + registers + (config.size // patch) ** 2
         )
-        self.config, self.encoder, self.picture_size = config, encoder, config.size
+        self.config, self.encoder = config, encoder
+        self.picture_size, self.most_pictures = config.size, 1
         self.mean, self.std = _statistics(Path(config.path) / "preprocessor_config.json")
 
     @torch.no_grad()

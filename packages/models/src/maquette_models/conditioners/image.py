@@ -26,13 +26,13 @@ class ImageConfig:
 
 
 class Image(Views):
-    """Reads the first picture of `view_rgb` in training; in use more than one is refused."""
+    """Reads the first picture of `view_rgb`."""
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__(ViewsConfig(max_views=1, **asdict(config)))
 
     def read(self, batch: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
         """`pictures` [B,1,3,size,size] and `shown` bool [B,1]."""
-        if self.training and "view_rgb" in batch:
+        if "view_rgb" in batch:
             batch = {**batch, "view_rgb": batch["view_rgb"][:, :1]}
         return super().read(batch, rows)

@@ -51,6 +51,8 @@ def batch_of(conditioner: nn.Module, request: Request) -> dict[str, Any]:
         name = class_named(conditioner, request)
         batch["class_id"] = torch.tensor([-1 if name is None else conditioner.class_index[name]])
     if request.images:
+        if len(request.images) > conditioner.most_pictures:
+            raise MaquetteError(f"{len(request.images)} pictures; this run takes at most {conditioner.most_pictures}")
         batch["view_rgb"] = stack_pictures(request.images, conditioner.picture_size)[None]
     if request.mesh is not None:
         points, normals = surface_points(request.mesh, conditioner.surface_count)

@@ -51,7 +51,7 @@ class Views(Part):
         super().__init__(config.width, config.heads, config.drop)
         if config.max_views < 1:
             raise MaquetteError(f"max_views is {config.max_views}; a conditioner of pictures needs at least 1")
-        self.config, self.picture_size = config, config.size
+        self.config, self.picture_size, self.most_pictures = config, config.size, config.max_views
         self.encoder = VisionTransformer(config.size, config.patch, config.width, config.depth, config.heads)
         self.view = nn.Parameter(torch.randn(config.max_views, config.width) * 0.1)
         if config.max_views > 1:
