@@ -54,7 +54,7 @@ class MeshTransformer(nn.Module):
         self.conditioner = plugins.build("conditioners", config.conditioner)
         width = config.width
         self.octaves = math.ceil(math.log2(self.vocabulary.levels))
-        self.embed = TokenTable(self.vocabulary, width)
+        self.embed = TokenTable(self.vocabulary, width, std=0.1)
         self.place = nn.Linear(3 + 6 * self.octaves, width)
         self.context = nn.Linear(self.conditioner.config.width, width)
         hidden = config.mlp_hidden or 32 * math.ceil(width * 8 / 3 / 32)
@@ -63,7 +63,7 @@ class MeshTransformer(nn.Module):
             for out in (layer.attention.out, layer.condition_attention.out, layer.mlp.down):
                 nn.init.normal_(out.weight, std=(2 * width * config.depth) ** -0.5)
         self.head_norm = nn.Parameter(torch.ones(width))
-        self.head = TokenTable(self.vocabulary, width)
+        self.head = TokenTable(self.vocabulary, width, std=0.01)
 
     def encode_condition(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the conditioner once for a whole sampling run; `forward` takes the result as its condition too."""

@@ -16,14 +16,14 @@ class TokenTable(nn.Module):
     """A matrix [V, W]: of each token its own vector, one of its kind, and one of each of its coordinates.
 
     With the last two a token is known in part before it is ever seen: there are thousands of offsets, and few of each
-    in a small set of meshes.
+    in a small set of meshes. At the start what tokens have in common is of the size `std`, their own a fifth of it.
     """
 
-    def __init__(self, vocabulary: Vocabulary, width: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, width: int, std: float) -> None:
         super().__init__()
-        self.own = nn.Parameter(torch.randn(vocabulary.size, width) * 0.02)
-        self.kind = nn.Parameter(torch.randn(KINDS, width) * 0.1)
-        self.axis = nn.Parameter(torch.randn(3 + 3 * (vocabulary.blocks + vocabulary.offsets), width) * 0.1)
+        self.own = nn.Parameter(torch.randn(vocabulary.size, width) * std / 5)
+        self.kind = nn.Parameter(torch.randn(KINDS, width) * std)
+        self.axis = nn.Parameter(torch.randn(3 + 3 * (vocabulary.blocks + vocabulary.offsets), width) * std)
         self.register_buffer("kinds", kinds(vocabulary), persistent=False)
         self.register_buffer("axes", axes(vocabulary), persistent=False)
 

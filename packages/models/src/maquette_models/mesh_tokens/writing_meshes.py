@@ -38,7 +38,7 @@ class Written:
     Attributes:
         tokens: int64 [N], from START to END.
         faces: canonical faces [F, 3] of codes.
-        cut: END came because the bounds left nothing else.
+        cut: END came because the bounds left nothing else, and the model would have gone on.
     """
 
     tokens: NDArray[np.int64]
@@ -62,7 +62,7 @@ class Author:
             return
         allowed = self.writing.allowed()
         token = self.choice(logits, allowed, self.rng.random())
-        self.cut = token == END and int(allowed.sum()) == 1
+        self.cut = token == END and int(allowed.sum()) == 1 and int(logits.argmax()) != END
         self._write(token)
 
     def _write(self, token: int) -> None:
