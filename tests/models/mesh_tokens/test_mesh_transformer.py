@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,6 +17,7 @@ from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette_models.mesh_tokens.mesh_dataset import MeshTokens, MeshTokensConfig
 from maquette_models.mesh_tokens.mesh_transformer import MeshTransformer
+from maquette_models.mesh_tokens.quantise import encode_places
 from maquette_models.mesh_tokens.token_table import TokenTable
 from maquette_models.mesh_tokens.vocabulary import Vocabulary
 
@@ -108,15 +110,16 @@ def test_flops_are_those_of_the_products() -> None:
 
 def test_tokens_that_share_a_coordinate_share_a_part() -> None:
     vocabulary = Vocabulary(2, 3)
-    table = TokenTable(vocabulary, 4, std=0.1)
+    table = TokenTable(vocabulary, 1, std=0.0)
     with torch.no_grad():
-        table.own.zero_()
-        table.kind.zero_()
-        rows = table()
-    same_x = rows[vocabulary.offset] - rows[vocabulary.offset + 3**2]  # one step in y
-    also = rows[vocabulary.offset + 1] - rows[vocabulary.offset + 1 + 3**2]
-    torch.testing.assert_close(same_x, also)
-    torch.testing.assert_close(rows[vocabulary.block], rows[vocabulary.centre])
+        table.offset += torch.tensor([1, 10, 100]).view(3, 1, 1) * torch.arange(3).view(1, 3, 1)
+        table.centre += 1000
+    rows = table().flatten().tolist()
+    for place in ((0, 0, 0), (2, 1, 0), (0, 1, 2)):
+        x, y, z = place
+        _, number = vocabulary.split(encode_places(np.array(place), vocabulary.levels))
+        assert rows[vocabulary.offset + int(number)] == x + 10 * y + 100 * z
+    assert rows[vocabulary.centre : vocabulary.offset] == [3000] * 8 and not any(rows[: vocabulary.centre])
 
 
 def test_loss_does_not_see_padding(batch: dict) -> None:

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from maquette_models.mesh_tokens.quantise import decode_places
 from maquette_models.mesh_tokens.vocabulary import SPECIAL, Vocabulary
-
-KINDS = 4  # special, block, centre, offset
 
 
 class TokenTable(nn.Module):
-    """A matrix [V, W]: of each token its own vector, one of its kind, and one of each of its coordinates.
+    """A matrix [V, W]: of each token its own vector, and of blocks, centres and offsets one of each coordinate.
 
-    With the last two a token is known in part before it is ever seen: there are thousands of offsets, and few of each
-    in a small set of meshes. At the start what tokens have in common is of the size `std`, their own a fifth of it.
+    So a token is known in part before it is ever seen: there are thousands of offsets, and few of each in a small set
+    of meshes. At the start the vectors of coordinates are of the size `std`, the tokens' own a fifth of it.
     """
 
     def __init__(self, vocabulary: Vocabulary, width: int, std: float) -> None:
         super().__init__()
         self.own = nn.Parameter(torch.randn(vocabulary.size, width) * std / 5)
-        self.kind = nn.Parameter(torch.randn(KINDS, width) * std)
-        self.axis = nn.Parameter(torch.randn(3 + 3 * (vocabulary.blocks + vocabulary.offsets), width) * std)
-        self.register_buffer("kinds", kinds(vocabulary), persistent=False)
-        self.register_buffer("axes", axes(vocabulary), persistent=False)
+        self.block = nn.Parameter(torch.randn(3, vocabulary.blocks, width) * std)
+        self.centre = nn.Parameter(torch.randn(3, vocabulary.blocks, width) * std)
+        self.offset = nn.Parameter(torch.randn(3, vocabulary.offsets, width) * std)
 
     def forward(self) -> Tensor:
         """The matrix."""
-        return self.own + self.kind[self.kinds] + self.axis[self.axes].sum(dim=1)
+        special = torch.zeros_like(self.own[:SPECIAL])
+        return self.own + torch.cat([special, *(by_number(axes) for axes in (self.block, self.centre, self.offset))])
 
 
-def kinds(vocabulary: Vocabulary) -> Tensor:
-    """The kind [V] of each token."""
-    counts = (SPECIAL, vocabulary.blocks**3, vocabulary.blocks**3, vocabulary.offsets**3)
-    return torch.repeat_interleave(torch.arange(KINDS), torch.tensor(counts))
-
-
-def axes(vocabulary: Vocabulary) -> Tensor:
-    """Rows [V, 3] of the table of coordinates: x, y, z of special tokens (which have none), of blocks, of offsets."""
-    rows = torch.arange(3).repeat(vocabulary.size, 1)
-    for first, side, tokens in (
-        (3, vocabulary.blocks, slice(vocabulary.block, vocabulary.centre)),
-        (3, vocabulary.blocks, slice(vocabulary.centre, vocabulary.offset)),
-        (3 + 3 * vocabulary.blocks, vocabulary.offsets, slice(vocabulary.offset, vocabulary.size)),
-    ):
-        places = torch.from_numpy(decode_places(np.arange(side**3), side))
-        rows[tokens] = first + torch.arange(3) * side + places
-    return rows
+def by_number(axes: Tensor) -> Tensor:
+    """Sums [S^3, W] of vectors [3, S, W] of x, y and z, in the order in which places are numbered: by y, z, x."""
+    x, y, z = axes
+    sums = rearrange(y, "y w -> y 1 1 w") + rearrange(z, "z w -> z 1 w") + x
+    return rearrange(sums, "y z x w -> (y z x) w")
