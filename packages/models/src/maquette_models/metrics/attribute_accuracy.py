@@ -131,6 +131,11 @@ class AttributeAccuracy(Metric):
         """Where an attribute of a class is judged: among all classes, or in its own."""
         return (-1, name) if (-1, name) in self.slots else (class_id, name)
 
+    def reset(self) -> None:
+        """Forget what was counted; the judge stays."""
+        super().reset()
+        self.judgements.clear()
+
     def update(self, mesh: Mesh | None, caption: str, class_id: int) -> None:
         """Count a mesh, or None for one that came out empty, asked for by a caption of a class."""
         judgement = self.judgement(None if mesh is None else surfaces_of(mesh), caption, class_id)

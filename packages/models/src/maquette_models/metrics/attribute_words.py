@@ -31,9 +31,9 @@ class Described:
 class AttributeWords:
     """Phrases of one or two words, by class, that no caption of a shape with another value has.
 
-    Of what holds for all shapes of a phrase, the phrase names what is most often said by it: where "red" and "tall" were
-    never seen together, all that is red is short, yet "red" names the colour. What a caption leaves out, such as "no
-    arms", is not asked of the shape.
+    Of what holds for all shapes of a phrase, the phrase names what is most often said by it: where "red" and "tall"
+    were never seen together, all that is red is short, yet "red" names the colour. What a caption leaves out, such as
+    "no arms", is not asked of the shape.
     """
 
     def __init__(self, shapes: Iterable[Described]) -> None:
