@@ -33,14 +33,14 @@ class TokenLatents(Latents):
         return {
             **self.source_facts,
             "latent_channels": train.latent.shape[1],
-            "tokens": int(train.offsets.diff().max()),
+            "tokens": int(train.counts.max()),
             "latent_mean": self.mean.tolist(),
             "latent_std": self.std.tolist(),
             **(self.condition.facts() if self.condition else {}),
         }
 
     def _batch(self, split: TokenSplit, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
-        latent, voxels, mask = split.padded(rows)
+        latent, voxels, mask = split.padded(rows, self._longest(split, rows, positions))
         return {
             "latent": (latent - self.mean) / self.std * mask[..., None],
             "positions": voxels.float(),
@@ -51,3 +51,10 @@ class TokenLatents(Latents):
             "position": torch.tensor(positions, dtype=torch.int64),
             **self._for_condition(split, rows, positions),
         }
+
+    def _longest(self, split: TokenSplit, rows: list[int], positions: Sequence[int]) -> int:
+        """Tokens of the largest shape, of all ranks' shares of a training batch, so that all are padded alike."""
+        if split is self.splits["train"] and self.world > 1:
+            first = positions[0] - self.rank * len(rows)
+            rows = [self.row(position) for position in range(first, first + len(rows) * self.world)]
+        return int(split.counts[rows].max())

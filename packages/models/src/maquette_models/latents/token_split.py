@@ -43,16 +43,23 @@ class TokenSplit:
         """The samples of both."""
         return joined([self, other])
 
-    def padded(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents float32 [B,M,C], voxels int16 [B,M,3], and a mask bool [B,M] of those that are some; 0 elsewhere."""
-        spans = [(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
-        longest = max(end - start for start, end in spans)
-        latent = self.latent.new_zeros(len(rows), longest, self.latent.shape[1])
-        voxels = self.voxels.new_zeros(len(rows), longest, 3)
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for row, (start, end) in enumerate(spans):
-            latent[row, : end - start], voxels[row, : end - start] = self.latent[start:end], self.voxels[start:end]
-            mask[row, : end - start] = True
+    @property
+    def counts(self) -> Tensor:
+        """How many tokens each shape has, int64 [N]."""
+        return self.offsets.diff()
+
+    def padded(self, rows: Sequence[int], length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents float32 [B,M,C], voxels int16 [B,M,3], and a mask bool [B,M] of those that are some; 0 elsewhere.
+
+        Args:
+            rows: which shapes, B of them.
+            length: M, at least as many as any of them has.
+        """
+        latent = self.latent.new_zeros(len(rows), length, self.latent.shape[1])
+        voxels = self.voxels.new_zeros(len(rows), length, 3)
+        mask = torch.arange(length) < self.counts[list(rows)][:, None]
+        own = torch.cat([torch.arange(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows])
+        latent[mask], voxels[mask] = self.latent[own], self.voxels[own]
         return latent, voxels, mask
 
 
@@ -70,7 +77,7 @@ def joined(parts: Sequence[TokenSplit]) -> TokenSplit:
     if not parts:
         none = torch.empty(0, dtype=torch.int64)
         return TokenSplit(torch.empty(0, 1), torch.empty(0, 3, dtype=torch.int16), torch.zeros(1).long(), none, [], [])
-    counts = torch.cat([part.offsets.diff() for part in parts])
+    counts = torch.cat([part.counts for part in parts])
     return TokenSplit(
         torch.cat([part.latent for part in parts]),
         torch.cat([part.voxels for part in parts]),
