@@ -54,8 +54,8 @@ def edit(  # noqa: PLR0917 - click passes by name
 ) -> None:
     """Change a mesh with the trained RUN; the mesh is centred in the unit cube, its longest side .9.
 
-    One of --box, --region, --part (the surface outside stays), --variation and --toward says how. key=value words change
-    the pipeline, e.g. rounds=5.
+    One of --box, --region, --part (the surface outside stays), --variation and --toward says how. key=value words
+    change the pipeline, e.g. rounds=5.
     """
     check_suffix(out)
     given = {"box": box, "region": region, "part": part, "variation": variation, "at": at}

@@ -31,7 +31,7 @@ def region_mask(mesh: Mesh, options: dict[str, Any], resolution: int, margin: fl
     Args:
         mesh: that is edited.
         options: one of `box` ((low, high), three numbers each), `part` (a point on or near a piece of the mesh), and
-            `region` (words: top, bottom, front, back, left, right; half, third or quarter).
+            `region` (words: top, bottom, front, back, left, right; half, third, quarter or "40 %").
         resolution: cells a side.
         margin: by how much the cells of a `part` reach beyond its box, in the cube's units.
 
@@ -73,15 +73,15 @@ def numbers(value: Any, count: int, name: str) -> NDArray[np.float64]:
 
 
 def box_of_words(text: str, mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The part of the mesh's own box that words name; several words cut several axes ("the upper back").
+    """The part of the mesh's own box that words name; several words cut several axes ("the upper back, 40 %").
 
     Outwards the box goes on to the end of the cube, so that what is made there may be larger than what was.
     """
     words = re.findall(r"[a-z]+", text.lower())
-    share = SHARES[next((word for word in words if word in SHARES), USUAL_SHARE)]
+    share = share_of_words(text)
     ends = [AXES[word] for word in words if word in AXES]
     if not ends:
-        raise MaquetteError(f"region '{text}' names no place; use {', '.join(AXES)}, and half, third or quarter")
+        raise MaquetteError(f"region '{text}' names no place; use {', '.join(AXES)}, and half, third, quarter or 40 %")
     low, high = np.full(3, -0.5), np.full(3, 0.5)
     least, most = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     for axis, upper in ends:
@@ -90,6 +90,14 @@ def box_of_words(text: str, mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np
         else:
             high[axis] = least[axis] + share * (most[axis] - least[axis])
     return low, high
+
+
+def share_of_words(text: str) -> float:
+    """The share of an axis that words name: half, third (also where nothing is said), quarter, or so many per cent."""
+    percent = re.search(r"(\d+(?:\.\d+)?)\s*%", text)
+    if percent:
+        return min(float(percent.group(1)) / 100, 1.0)
+    return SHARES[next((word for word in re.findall(r"[a-z]+", text.lower()) if word in SHARES), USUAL_SHARE)]
 
 
 def inside_box(low: NDArray[np.float64], high: NDArray[np.float64], resolution: int) -> NDArray[np.bool_]:

@@ -1,0 +1,154 @@
+"""Local edits of procedural shapes that no model has seen: is the attribute met, does the rest stay where it was?
+
+    python benchmarks/models_editing.py [RUN] [edits=140] [seed=0] [only=[lamp,mug]] [picture=FILE.png]
+
+RUN is a generator that was trained on shapes of variety .25, as examples/pretrain.py makes it. A region of each shape
+is made anew by a prompt that asks for the other value of an attribute. The judge of an attribute is a classifier of
+real shapes; its accuracy on other real shapes is the ceiling. Beside it: how often the judge sees that value in the
+shapes as they were. Distances are those of 20,000 points of either surface that lie outside the region to the other
+surface, in voxels of the autoencoder's grid.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from maquette.assets import open_pipeline
+from maquette.cli import run
+from maquette.config import read_words
+from maquette.progress import track
+from maquette.types import Mesh, Request
+from maquette_data3d import contact_sheet, sample_shape
+from maquette_kernels.ops import MeshQuery
+from maquette_models.editing.regions import region_mask
+from maquette_models.evaluation.estimates import share
+from maquette_models.metrics.mesh_topology import is_closed
+from maquette_models.metrics.shape_classifier import coarse_occupancy, train_classifier
+from maquette_models.metrics.surface_points import surface_points
+
+VARIETY, POINTS, PICTURES = 0.25, 20_000, 4
+REAL, HELD_OUT, STEPS = 320, 120, 300  # real shapes behind a judge, and behind its ceiling
+JUDGE_SEED, EDIT_SEED = 41_000, 42_000
+
+
+@dataclass(frozen=True)
+class Change:
+    """An attribute of a class, its two values, the region that shows it, and the prompt that asks for one."""
+
+    class_name: str
+    attribute: str
+    values: tuple[str, str]
+    region: dict[str, Any]
+    prompt: str
+
+
+UPPER_HALF, UPPER_THIRD, MIDDLE = (
+    {"region": "upper half"},
+    {"region": "upper third"},
+    {"box": [[-0.25] * 3, [0.25] * 3]},
+)
+CHANGES = (
+    Change("lamp", "shade", ("cone", "drum"), {"region": "upper 70 %"}, "a {color} lamp with a {value} shade"),
+    Change("table", "top", ("round", "square"), UPPER_THIRD, "a {value} {color} table"),
+    Change("chair", "back", ("solid", "slatted"), UPPER_HALF, "a {color} chair with a {value} back"),
+    Change("mug", "handle", ("round", "square"), {"region": "left half"}, "a {color} mug with a {value} handle"),
+    Change("gear", "bore", ("large", "small"), MIDDLE, "a {color} gear with a {value} bore"),
+    Change("creature", "tail", ("short", "long"), {"region": "back third"}, "a {color} creature with a {value} tail"),
+    Change("creature", "ears", ("round", "pointed"), UPPER_THIRD, "a {color} creature with {value} ears"),
+)
+
+
+class Judge:
+    """Which of two values an attribute of a shape has."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        x, y = self._real(JUDGE_SEED, REAL)
+        self.classifier = train_classifier(x, y, 2, STEPS, seed=0)
+        x, y = self._real(JUDGE_SEED + 1, HELD_OUT)
+        self.ceiling = float((self.classifier(x).argmax(dim=1) == y).float().mean())
+
+    def _real(self, seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shapes = [sample_shape(seed, i, VARIETY, [self.change.class_name]) for i in range(count)]
+        labels = [self.change.values.index(shape.attributes[self.change.attribute]) for shape in shapes]
+        fields = (torch.from_numpy(shape.tsdf())[None, None] for shape in shapes)
+        return torch.cat([coarse_occupancy(field) for field in fields]), torch.tensor(labels)
+
+    def sees(self, field: torch.Tensor) -> str:
+        """The value in a distance grid [1,1,R,R,R]."""
+        return self.change.values[int(self.classifier(coarse_occupancy(field)).argmax())]
+
+
+@dataclass
+class Outcome:
+    """What one edit came to; distances are in the unit cube's units."""
+
+    met: bool
+    met_before: bool
+    closed: bool
+    distances: np.ndarray
+
+
+def distances_outside(one: Mesh, other: Mesh, mask: np.ndarray) -> np.ndarray:
+    """Of points of `one` outside a mask [R,R,R], to the surface of `other`."""
+    points = surface_points(one, POINTS)[0]
+    cell = ((points.numpy() + 0.5) * len(mask)).astype(np.int64).clip(0, len(mask) - 1)
+    query = MeshQuery(torch.from_numpy(other.vertices), torch.from_numpy(other.faces))
+    return query.closest(points[torch.from_numpy(~mask[tuple(cell.T)])])[0].numpy()
+
+
+def edit(pipeline: Any, judge: Judge, number: int, seed: int) -> tuple[Outcome, list[Any]]:
+    """One edit of a shape to the value that it does not have, and its two tiles of a picture."""
+    change, config = judge.change, pipeline.config
+    shape = sample_shape(EDIT_SEED + seed, number, VARIETY, [change.class_name])
+    given, color = shape.mesh(128), shape.attributes["color"]
+    wanted = next(value for value in change.values if value != shape.attributes[change.attribute])
+    prompt = change.prompt.format(color=color, value=wanted)
+    asset, field = pipeline.edit(Request(prompt, seed + number, mesh=given, options=change.region))
+    mask = region_mask(given, change.region, config.extract, config.margin)
+    there, back = distances_outside(given, asset.mesh, mask), distances_outside(asset.mesh, given, mask)
+    before = judge.sees(torch.from_numpy(shape.tsdf())[None, None])
+    outcome = Outcome(
+        judge.sees(field) == wanted, before == wanted, is_closed(asset.mesh), np.concatenate([there, back])
+    )
+    return outcome, [(given, shape.caption), (asset.mesh, prompt)]
+
+
+def main(words: list[str]) -> None:
+    given = read_words(words[1:])
+    pipeline = open_pipeline(words[0], {"name": "edit"})
+    changes = [change for change in CHANGES if change.class_name in given.get("only", change.class_name)]
+    each = max(1, int(given.get("edits", 140)) // len(changes))
+    seed, voxels = int(given.get("seed", 0)), pipeline.resolution
+    outcomes: list[Outcome] = []
+    rows = []
+    print("class     attribute  ceiling  met                     met before  closed  moved: mean, max (voxels)")
+    for change in changes:
+        judge = Judge(change)
+        made = [edit(pipeline, judge, number, seed) for number in track(range(each), f"Editing {change.class_name}s")]
+        rows.append([tile for _, tiles in made[:PICTURES] for tile in tiles])
+        outcomes += [outcome for outcome, _ in made]
+        name = f"{change.class_name:9s} {change.attribute:9s}"
+        print(f"{name} {judge.ceiling:8.3f}  {line([outcome for outcome, _ in made], voxels)}", flush=True)
+    print(f"{'all':19s} {'':8s}  {line(outcomes, voxels)}")
+    if "picture" in given:
+        contact_sheet(rows, given.picture)
+
+
+def line(outcomes: list[Outcome], voxels: int) -> str:
+    """The figures of some edits."""
+    met = share(sum(outcome.met for outcome in outcomes), len(outcomes))
+    low, high = met.interval or (0.0, 1.0)
+    moved = np.concatenate([outcome.distances for outcome in outcomes]) * voxels
+    before, closed = (np.mean([getattr(o, name) for o in outcomes]) for name in ("met_before", "closed"))
+    figure = f"{met.value:.3f} [{low:.2f}, {high:.2f}] n={met.n}"
+    return f"{figure:23s} {before:10.3f}  {closed:6.3f}  {moved.mean():.3f}, {moved.max():.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:] or ["runs/pretrain"]))

@@ -1,0 +1,146 @@
+"""The pipeline `edit` on a toy run: what stays, what repeats, what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maquette import plugins
+from maquette.assets import export, import_mesh, open_pipeline
+from maquette.cli import cli
+from maquette.cli import run as call
+from maquette.errors import MaquetteError
+from maquette.runs import RunFolder
+from maquette.testing import check_pipeline
+from maquette.types import Asset, Mesh, Request
+from maquette_kernels.ops import MeshQuery
+from maquette_models.editing.edit import coarse
+from maquette_models.editing.regions import region_mask
+from maquette_models.metrics.mesh_topology import is_closed
+from maquette_models.metrics.surface_points import surface_points
+
+_spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).parents[1] / "toy_shapes.py")
+toy = importlib.util.module_from_spec(_spec)
+sys.modules["toy_shapes"] = toy
+_spec.loader.exec_module(toy)
+toy.install()
+
+EXTRACT = 32
+UPPER = {"region": "upper half"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    toy.train_autoencoder(root / "autoencoder", steps=60)
+    flow = RunFolder(toy.train_flow(root / "flow", root / "autoencoder", steps=40))
+    config = flow.read_config()
+    config.facts.truncation = 0.1
+    flow.write_config(config)
+    return flow.path
+
+
+@pytest.fixture(scope="module")
+def pipeline(run: Path) -> Any:
+    return open_pipeline(run, {"name": "edit", "extract": EXTRACT, "rounds": 2})
+
+
+@pytest.fixture(scope="module")
+def box() -> Mesh:
+    tsdf, color, _, _ = toy.shape(9)
+    return plugins.build("decoders", {"name": "marching_cubes"})(tsdf, color)
+
+
+def request(box: Mesh, seed: int = 0, **options: Any) -> Request:
+    return Request("a blue ball", seed, mesh=box, options=options or UPPER)
+
+
+def moved(one: Mesh, other: Mesh, mask: np.ndarray) -> np.ndarray:
+    points = surface_points(one, 4000)[0]
+    cell = ((points.numpy() + 0.5) * len(mask)).astype(np.int64).clip(0, len(mask) - 1)
+    query = MeshQuery(torch.from_numpy(other.vertices), torch.from_numpy(other.faces))
+    return query.closest(points[torch.from_numpy(~mask[tuple(cell.T)])])[0].numpy()
+
+
+def test_pipeline_contract(pipeline: Any, box: Mesh) -> None:
+    check_pipeline(pipeline, request(box))
+
+
+def test_outside_the_region_the_surface_stays_and_inside_it_does_not(pipeline: Any, box: Mesh) -> None:
+    mask = region_mask(box, UPPER, EXTRACT, 0.0)
+    edited = pipeline(request(box, seed=2)).mesh
+    assert is_closed(edited)
+    for one, other in ((box, edited), (edited, box)):
+        assert moved(one, other, mask).max() < 1 / toy.RESOLUTION / 2
+    assert moved(box, edited, ~mask).mean() > moved(box, edited, mask).mean()
+    above = edited.vertices[:, 1] > 0.1
+    assert edited.colors[above, 2].mean() > 100 > edited.colors[~above, 2].mean()  # blue, on a red box
+
+
+def test_the_known_part_of_the_latent_is_the_meshs_own(
+    pipeline: Any, box: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    fields = pipeline.fields
+    monkeypatch.setattr(pipeline, "fields", lambda latent: seen.append(latent) or fields(latent))
+    pipeline(request(box))
+    free = coarse(region_mask(box, UPPER, EXTRACT, 0.0), seen[0].shape[-1]).expand_as(seen[0])
+    known = pipeline.latent(box)
+    assert torch.equal(seen[0][~free], known[~free]) and not torch.equal(seen[0][free], known[free])
+    assert 0 < free.float().mean() < 1
+
+
+def test_requests_do_not_disturb_each_other(pipeline: Any, box: Mesh) -> None:
+    asked = [request(box, 1), request(box, 1, region="nowhere"), request(box, 1, variation=0.5), request(box, 2)]
+    results = pipeline.batch(asked)
+    assert isinstance(results[1], MaquetteError)
+    alone = pipeline(request(box, 2))
+    assert np.array_equal(results[3].mesh.vertices, alone.mesh.vertices)
+    assert not np.array_equal(results[0].mesh.colors, alone.mesh.colors)
+    assert [results[i].metadata["edit"] for i in (0, 2, 3)] == ["region", "variation", "region"]
+
+
+def test_a_variation_of_no_strength_is_the_autoencoders_own_and_interpolation_has_its_ends(
+    pipeline: Any, box: Mesh
+) -> None:
+    field = pipeline.edit(request(box, variation=0.0))[1]
+    assert torch.equal(field, pipeline.fields(pipeline.latent(box))[0])
+    tsdf, color, _, _ = toy.shape(2)
+    ball = plugins.build("decoders", {"name": "marching_cubes"})(tsdf, color)
+    ends = [pipeline.edit(request(box, toward=ball, at=at, strength=0.0))[1] for at in (0.0, 1.0)]
+    for end, mesh in zip(ends, (box, ball), strict=True):
+        torch.testing.assert_close(end, pipeline.fields(pipeline.latent(mesh))[0], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "an edit is one of: box, part, region, variation, toward; got none"),
+        ({"regoin": "top"}, "unknown option 'regoin' of an edit; did you mean 'region'"),
+        ({"region": "top", "variation": 0.3}, "an edit is one of"),
+        ({"variation": 1.5}, "must be a number from 0 to 1"),
+        ({"toward": "x.glb"}, "'toward' of an edit must be a mesh"),
+    ],
+)
+def test_mistakes_are_one_line(pipeline: Any, box: Mesh, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MaquetteError, match=message):
+        pipeline(Request("a ball", mesh=box, options=options))
+    with pytest.raises(MaquetteError, match="needs a mesh"):
+        pipeline(Request("a ball", options=UPPER))
+
+
+def test_the_command_reads_a_file_and_writes_one(run: Path, box: Mesh, tmp_path: Path) -> None:
+    export(Asset(box), tmp_path / "box.glb")
+    words = ["edit", str(run), "--mesh", str(tmp_path / "box.glb"), "--prompt", "a red ball", "extract=16", "rounds=1"]
+    out = ["--out", str(tmp_path / "out.glb")]
+    assert call(cli, [*words, "--region", "top", *out], standalone_mode=False) == 0
+    assert is_closed(import_mesh(tmp_path / "out.glb"))
+    for more in ([], ["--region", "nowhere"], ["--toward", str(tmp_path / "none.glb")]):
+        assert call(cli, [*words, *more, "--out", str(tmp_path / "none.glb")], standalone_mode=False) == 1
+    assert not (tmp_path / "none.glb").exists()
