@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,11 @@ class FlowStageConfig:
 
 
 class FlowStage:
-    """Samples of a run that trained a flow; a request's bits do not depend on what is sampled beside it."""
+    """Samples of a run that trained a flow.
+
+    A row is computed by itself, so nothing beside it can change its bits: products of a few tokens add up in another
+    order when there are more rows.
+    """
 
     def __init__(self, run: Run, config: FlowStageConfig) -> None:
         self.config = config
@@ -50,37 +54,27 @@ class FlowStage:
             class_name=class_named(conditioner, request),
         )
 
-    def sample(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> Tensor:
-        """As `sample_rows`, of one request."""
-        return self.sample_rows([request], noise, tokens)
-
     @torch.inference_mode()
-    def sample_rows(
-        self, requests: Sequence[Request], noise: Tensor, tokens: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        """What a noise [B,...] flows to under requests of one number of steps, normalised as the run's data was.
+    def sample(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What a noise [1,...] flows to under a request, normalised as the run's data was.
 
         Args:
-            requests: prompt, class, pictures or mesh are the condition, whichever the run was trained on.
+            request: its prompt, class, pictures or mesh are the condition, whichever the run was trained on.
             noise: standard normal.
-            tokens: what belongs to the tokens [B,...], such as `positions`; the same with and without the condition.
+            tokens: what belongs to the tokens, such as `positions`; the same with and without the condition.
 
         Raises:
             MaquetteError: an unknown class, or something that the run cannot be conditioned on.
         """
-        conditioner, model = self.model.conditioner, self.model
-        # Conditions are encoded one by one: what a row's encoding is must not depend on the rows beside it.
-        requests = [self.complete(request) for request in requests]
-        encoded = [model.encode_condition(conditioner.prepare(batch_of(conditioner, one))) for one in requests]
-        null = model.encode_condition(conditioner.null(1))
+        conditioner, tokens, request = self.model.conditioner, tokens or {}, self.complete(request)
         velocity = Guided(
-            model,
-            {key: torch.cat([condition[key] for condition in encoded]) for key in null} | {**(tokens or {})},
-            {key: value.expand(len(noise), *value.shape[1:]) for key, value in null.items()} | {**(tokens or {})},
-            torch.tensor([request.guidance for request in requests]),
+            self.model,
+            self.model.encode_condition({**conditioner.prepare(batch_of(conditioner, request)), **tokens}),
+            self.model.encode_condition({**conditioner.null(1), **tokens}),
+            torch.tensor([request.guidance]),
             (self.config.interval[0], self.config.interval[1]),
         )
-        return self.sampler.sample(velocity, noise, requests[0].steps)
+        return self.sampler.sample(velocity, noise, request.steps)
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the conditioner does not know."""
