@@ -12,6 +12,7 @@ ARCHITECTURES = {
     "dit": "transformer.dit:DiT",
     "token_dit": "transformer.token_dit:TokenDiT",
     "sparse_vae": "sparse_voxels.sparse_vae:SparseVAE",
+    "voxset_vae": "voxset.voxset_vae:VoxSetVAE",
     "mesh_transformer": "mesh_tokens.mesh_transformer:MeshTransformer",
 }
 FINETUNING = {"lora": "LoRAConfig", "partial": "PartialConfig"}  # architectures that are built on a run
@@ -32,6 +33,7 @@ OBJECTIVES = {
     "flow_matching": "objectives.flow_matching:FlowMatching",
     "guidance_distillation": "objectives.guidance_distillation:GuidanceDistillation",
     "consistency_flow": "objectives.consistency_flow:ConsistencyFlow",
+    "voxset_vae": "voxset.voxset_vae_objective:VoxSetVAEObjective",
     "sparse_vae": "sparse_voxels.sparse_vae_objective:SparseVAEObjective",
     "next_mesh_token": "mesh_tokens.next_mesh_token:NextMeshToken",
 }

@@ -1,0 +1,93 @@
+"""Grids of a decoder's fields, asked for only where a surface can be, and the mesh of a latent."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from maquette.errors import MaquetteError
+from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
+from maquette_models.evaluation.protocol import Reconstruction
+from maquette_models.voxset.anchors import Anchors, to_voxels
+from maquette_models.voxset.field_decoder import FieldDecoder
+
+if TYPE_CHECKING:
+    from maquette_models.voxset.voxset_vae import VoxSetVAE
+
+CHUNK = 16384  # queries at once
+CERTAIN = 0.9  # of the truncation: a coarse value beyond it is taken at its word
+GRAY = 0.5
+
+
+def centres(resolution: int, device: torch.device | None = None) -> Tensor:
+    """Centres of the cells of the unit cube, float32 [R,R,R,3]."""
+    axis = (torch.arange(resolution, device=device) + 0.5) / resolution - 0.5
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+
+
+def ask(model: VoxSetVAE, decoder: FieldDecoder, tokens: Tensor, anchors: Anchors, points: Tensor) -> Tensor:
+    """Values [P,V] of one shape's field at points [P,3] of the unit cube."""
+    places = to_voxels(points, model.config.anchor_resolution)
+    return torch.cat([decoder.values(tokens, anchors, part[None])[0] for part in places.split(CHUNK)])
+
+
+def coarse_step(resolution: int, truncation: float) -> int:
+    """How many fine cells a side a coarse cell has: a power of two such that from its centre no fine centre is farther
+    off than what `CERTAIN` leaves sure of its side."""
+    step = 1
+    while resolution % (2 * step) == 0 and (2 * step - 1) / 2 * math.sqrt(3) / resolution <= CERTAIN * truncation:
+        step *= 2
+    return step
+
+
+def tsdf_grid(model: VoxSetVAE, tokens: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
+    """Distance [1,R,R,R] of one shape's tokens [1,N,W], in truncations, clipped to [-1,1].
+
+    A coarse grid comes first. Where it says that the surface is farther off than any cell within can be, its sign
+    stands; all other cells are asked for. With true distances the signs are those of the full grid.
+    """
+    anchors, decoder, step = (
+        Anchors(positions, mask),
+        model.shape_decoder,
+        coarse_step(resolution, model.config.truncation),
+    )
+    fine = centres(resolution, tokens.device)
+    by_cell = rearrange(fine, "(x p) (y q) (z r) d -> (x y z) (p q r) d", p=step, q=step, r=step)
+    value = ask(model, decoder, tokens, anchors, by_cell.mean(dim=1))[:, 0].clamp(-1, 1)
+    grid = value.sign()[:, None].repeat(1, step**3)
+    near = value.abs() < CERTAIN
+    inside = by_cell[near].flatten(0, 1)
+    grid[near] = ask(model, decoder, tokens, anchors, inside)[:, 0].clamp(-1, 1).view(-1, step**3)
+    side = resolution // step
+    return rearrange(grid, "(x y z) (p q r) -> 1 (x p) (y q) (z r)", x=side, y=side, z=side, p=step, q=step, r=step)
+
+
+def color_grid(model: VoxSetVAE, tokens: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
+    """Colour [3,R,R,R] in [0,1] of one shape's tokens [1,N,W], near its anchors; gray elsewhere."""
+    anchors, config = Anchors(positions, mask), model.config
+    points = centres(resolution, tokens.device).flatten(0, 2)
+    cells = ((points + 0.5) * config.anchor_resolution).long()
+    reach = torch.zeros([config.anchor_resolution] * 3, dtype=torch.bool, device=tokens.device)
+    reach[positions[mask].round().long().unbind(-1)] = True
+    pooled = torch.nn.functional.max_pool3d(reach[None, None].float(), 5, stride=1, padding=2)[0, 0] > 0
+    near = pooled[cells.unbind(-1)]
+    colors = torch.full((len(points), 3), GRAY, device=tokens.device)
+    colors[near] = (ask(model, model.color_decoder, tokens, anchors, points[near]) * 0.5 + 0.5).clamp(0, 1)
+    return rearrange(colors, "(x y z) c -> c x y z", x=resolution, y=resolution, z=resolution)
+
+
+def reconstruction(
+    model: VoxSetVAE, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int
+) -> Reconstruction:
+    """The coloured mesh and the distance grid of one latent [1,N,C]."""
+    tsdf = model.tsdf_grid(latent, positions, mask, resolution)[0]
+    color = model.color_grid(latent, positions, mask, resolution // 2)[0]
+    try:
+        mesh = MarchingCubes(MarchingCubesConfig(min_component=0.0))(tsdf, color)
+    except MaquetteError:  # nothing is inside
+        mesh = None
+    return Reconstruction(mesh, tsdf, int(mask.sum()))
