@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from maquette.engine.randomness import normal
+from maquette.errors import MaquetteError
+from maquette_kernels.ops import farthest_points
 from maquette_models.conditioners.condition import Part
 from maquette_models.conditioners.encoder_block import EncoderBlock, block_flops
 from maquette_models.transformer.attention import attend, join_heads, split_heads
@@ -19,7 +21,8 @@ from maquette_models.transformer.attention import attend, join_heads, split_head
 @dataclass
 class ShapeConfig:
     """`tokens` queries look at `points` points of the surface; coordinates are embedded in `frequencies` octaves. In
-    training points are moved by `noise` of the unit cube's side."""
+    training points are moved by `noise` of the unit cube's side. With `anchored` each query begins at a point, the one
+    farthest from those before, so that tokens know where they are from the start."""
 
     tokens: int = 32
     points: int = 1024
@@ -29,6 +32,7 @@ class ShapeConfig:
     frequencies: int = 6
     drop: float = 0.1
     noise: float = 0.0
+    anchored: bool = False
 
 
 class Shape(Part):
@@ -38,6 +42,10 @@ class Shape(Part):
 
     def __init__(self, config: ShapeConfig) -> None:
         super().__init__(config.width, config.heads, config.drop)
+        if config.anchored and config.tokens > config.points:
+            raise MaquetteError(
+                f"conditioner 'shape': {config.tokens} tokens cannot be anchored at {config.points} points"
+            )
         self.config, self.surface_count = config, config.points
         width = config.width
         self.embed = nn.Linear(6 + 6 * config.frequencies, width)
@@ -63,6 +71,9 @@ class Shape(Part):
         points = self.point_norm(self.embed(self.features(prepared["points"]).to(self.embed.weight.dtype)))
         head_dim = self.config.width // self.config.heads
         queries = self.queries.expand(len(points), *self.queries.shape)
+        if self.config.anchored:
+            chosen = farthest_points(prepared["points"][..., :3], self.config.tokens)
+            queries = queries + torch.take_along_dim(points, chosen[..., None], dim=1)
         key, value = self.to_key_value(points).chunk(2, dim=-1)
         q, k, v = (split_heads(x, head_dim) for x in (self.to_query(queries), key, value))
         tokens = queries + self.out(join_heads(attend(q, k, v)))

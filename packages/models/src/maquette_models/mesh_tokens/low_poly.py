@@ -23,13 +23,15 @@ from maquette_models.mesh_tokens.quantise import restore
 from maquette_models.mesh_tokens.writing_meshes import Written, write_meshes
 from maquette_models.metrics.surface_points import surface_points
 
+MOST_A_FACE = 6  # tokens, of a fan with one face whose corners lie in three blocks
 OPTIONS = ("points", "normals", "temperature", "top_k", "top_p")
 
 
 @dataclass
 class LowPolyConfig:
     """`run` is the folder of a run of architecture `mesh_transformer`. `temperature`, `top_k` and `top_p` as in
-    `Choice`; a request may change them. `max_faces` 0 means the dataset's; `max_tokens` 0 three a face.
+    `Choice`; a request may change them. `max_faces` 0 means the dataset's; `max_tokens` 0 as many as
+    so many faces can take.
 
     Always `rows` sequences are computed together, filled up where there are fewer requests.
     """
@@ -69,7 +71,7 @@ class LowPoly:
         self.model = run.model.requires_grad_(False)
         self.points = int(run.facts["mesh_points"])
         most = config.max_faces or int(run.facts["mesh_max_faces"])
-        tokens = config.max_tokens or 16 + 3 * most
+        tokens = config.max_tokens or 2 + MOST_A_FACE * most
         self.grammar = Grammar(self.model.vocabulary, config.min_faces, most, tokens)
 
     def __call__(self, request: Request) -> Asset:
