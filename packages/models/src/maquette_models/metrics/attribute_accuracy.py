@@ -23,7 +23,8 @@ FIELDS = ("surface", "surface_color")
 
 @dataclass
 class AttributeAccuracyConfig:
-    """The judge learns from the training split of the `shards` folder; attributes need values with `least` shapes."""
+    """The judge learns from the training split of the `shards` folder and from half of its unseen pairs, in `steps`
+    batches. Of an attribute the values that `least` shapes have are judged."""
 
     shards: str = MISSING
     reader: str = READER
@@ -44,11 +45,36 @@ class Judgement:
         return sum(self.met.values()) / len(self.met)
 
 
+@dataclass(frozen=True)
+class RealShapes:
+    """Shapes of shards: what is known of them, and points on them, [N,P,3]."""
+
+    described: list[Described]
+    surfaces: Surfaces
+
+    def __len__(self) -> int:
+        return len(self.described)
+
+    def every_second(self, first: int) -> RealShapes:
+        """The shapes 0, 2, 4, ... or 1, 3, 5, ..."""
+        own = Surfaces(self.surfaces.points[first::2], self.surfaces.colors[first::2])
+        return RealShapes(self.described[first::2], own)
+
+    def followed_by(self, other: RealShapes) -> RealShapes:
+        """The shapes of both."""
+        if not len(other):
+            return self
+        pairs = ((getattr(one.surfaces, key) for one in (self, other)) for key in ("points", "colors"))
+        return RealShapes(self.described + other.described, Surfaces(*(torch.cat(list(pair)) for pair in pairs)))
+
+
 class AttributeAccuracy(Metric):
     """Mean over captions of the share of the attributes named that a judge of surfaces finds in the shape.
 
-    `judgements` hold each caption's, `ceilings[split]` those of the real shapes of "val" and of "unseen_pairs" by their
-    own captions, which samples are to be read against. A shape that came out empty meets nothing.
+    `judgements` hold each caption's, `ceilings[split]` those of real shapes by their own captions, which samples are to
+    be read against: of "val", and of every second of "unseen_pairs". The other half of those is among what the judge
+    learns from, since a judge that never saw a red lamp may take redness for a sign of what is no lamp. A shape that
+    came out empty meets nothing.
     """
 
     higher_is_better = True
@@ -63,16 +89,17 @@ class AttributeAccuracy(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.judgements: list[Judgement] = []
         self.classes: list[str] = list(shard_facts(config.shards, config.reader)["classes"])
-        described, surfaces = self.split("train")
-        if not described:
+        train, unseen = self.read("train"), self.read("unseen_pairs")
+        if not len(train):
             raise MaquetteError(f"metric 'attribute_accuracy': '{config.shards}' has no training shapes; build more")
-        self.words = AttributeWords(described)
-        self.slots = slots_of(described, self.classes, config.least)
+        shapes = train.followed_by(unseen.every_second(0))
+        self.words = AttributeWords(shapes.described)
+        self.slots = slots_of(shapes.described, self.classes, config.least)
         sizes = [len(values) for values in self.slots.values()]
-        self.judge = train_judge(surfaces, self.labels(described), sizes, config.steps, config.seed)
-        self.ceilings = {split: self.real(split) for split in ("val", "unseen_pairs")}
+        self.judge = train_judge(shapes.surfaces, self.labels(shapes.described), sizes, config.steps, config.seed)
+        self.ceilings = {"val": self.real(self.read("val")), "unseen_pairs": self.real(unseen.every_second(1))}
 
-    def split(self, split: str) -> tuple[list[Described], Surfaces]:
+    def read(self, split: str) -> RealShapes:
         """The shapes of one split; none where the folder has no such split."""
         described: list[Described] = []
         points, colors = [], []
@@ -85,8 +112,8 @@ class AttributeAccuracy(Metric):
                 for label, caption, further in each
             ]
         if not described:
-            return [], Surfaces(torch.empty(0, POINTS, 3), torch.empty(0, POINTS, 3))
-        return described, Surfaces(torch.cat(points), torch.cat(colors))
+            return RealShapes([], Surfaces(torch.empty(0, POINTS, 3), torch.empty(0, POINTS, 3)))
+        return RealShapes(described, Surfaces(torch.cat(points), torch.cat(colors)))
 
     def labels(self, shapes: Sequence[Described]) -> Tensor:
         """What the judge is to find, int64 [N,A]: a place among the values of each slot, or -1."""
@@ -101,13 +128,12 @@ class AttributeAccuracy(Metric):
         value = shape.attributes.get(name)
         return self.slots[slot].index(value) if label in (-1, shape.class_id) and value in self.slots[slot] else -1
 
-    def real(self, split: str) -> list[Judgement]:
-        """Judgements of the real shapes of a split, by their first captions."""
-        described, surfaces = self.split(split)
-        each = zip(described, surfaces.points[:, :POINTS], surfaces.colors[:, :POINTS], strict=True)
+    def real(self, shapes: RealShapes) -> list[Judgement]:
+        """Judgements of real shapes by their first captions."""
+        points, colors = (x[:, :POINTS].float() for x in (shapes.surfaces.points, shapes.surfaces.colors))
         return [
-            self.judgement(Surfaces(points[None].float(), colors[None].float()), shape.captions[0], shape.class_id)
-            for shape, points, colors in each
+            self.judgement(Surfaces(points[row : row + 1], colors[row : row + 1]), shape.captions[0], shape.class_id)
+            for row, shape in enumerate(shapes.described)
         ]
 
     def asked(self, caption: str, class_id: int) -> dict[str, str]:

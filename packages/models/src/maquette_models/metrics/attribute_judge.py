@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from maquette.progress import track
 
 GRID = 32
+SHADES = 8
 POINTS = 2048
 BATCH = 32
 WIDTH = 128
@@ -28,12 +29,13 @@ class Surfaces:
 
 
 class AttributeJudge(nn.Module):
-    """Logits [B,K] of surfaces, K being the `values` of all attributes in turn."""
+    """Logits [B,K] of surfaces, K being the `values` of all attributes in turn: those that the shape speaks for, plus
+    those that the colours do, wherever they are."""
 
     def __init__(self, values: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv3d(4, 24, 4, stride=4),
+        self.shape = nn.Sequential(
+            nn.Conv3d(1, 24, 4, stride=4),
             nn.ReLU(),
             nn.Conv3d(24, 48, 3, padding=1),
             nn.ReLU(),
@@ -44,22 +46,28 @@ class AttributeJudge(nn.Module):
             nn.ReLU(),
             nn.Linear(WIDTH, values),
         )
+        self.color = nn.Sequential(nn.Linear(SHADES**3, WIDTH), nn.ReLU(), nn.Linear(WIDTH, values))
 
     def forward(self, surfaces: Surfaces) -> Tensor:
-        return self.layers(surface_grid(surfaces))
+        return self.shape(surface_grid(surfaces.points)) + self.color(color_histogram(surfaces.colors))
 
 
-def surface_grid(surfaces: Surfaces) -> Tensor:
-    """Root of the area's density in each of 32^3 cells, and the colour there times it: [B,4,32,32,32]."""
-    rows, count = surfaces.points.shape[:2]
-    cells = ((surfaces.points + 0.5) * GRID).floor().long().clamp(0, GRID - 1)
-    place = (cells[..., 0] * GRID + cells[..., 1]) * GRID + cells[..., 2]
-    values = torch.cat([torch.ones(rows, count, 1), surfaces.colors - 0.5], dim=-1)
-    sums = torch.zeros(rows, GRID**3, 4).scatter_add_(1, place[..., None].expand(-1, -1, 4), values)
-    density = sums[..., :1]
-    root = (density * (GRID**2 / count)).sqrt()
-    grid = torch.cat([root, sums[..., 1:] / density.clamp(min=1) * root], dim=-1)
-    return grid.transpose(1, 2).unflatten(2, (GRID, GRID, GRID))
+def surface_grid(points: Tensor) -> Tensor:
+    """Root of the area's density in each of 32^3 cells, [B,1,32,32,32], of points [B,P,3] in the unit cube."""
+    shares = cell_shares(points + 0.5, GRID)
+    return (shares * GRID**2).sqrt().view(-1, 1, GRID, GRID, GRID)
+
+
+def color_histogram(colors: Tensor) -> Tensor:
+    """Root of the share of each of 8^3 colours, [B,512], of colours [B,P,3] in [0,1]."""
+    return cell_shares(colors, SHADES).sqrt()
+
+
+def cell_shares(values: Tensor, side: int) -> Tensor:
+    """The share of values [B,P,3] in each of `side`^3 cells of [0,1]^3, [B,side^3]; those outside count with the border."""
+    x, y, z = (values * side).floor().long().clamp(0, side - 1).unbind(-1)
+    each = torch.full(x.shape, 1 / x.shape[1])
+    return torch.zeros(len(values), side**3).scatter_add_(1, (x * side + y) * side + z, each)
 
 
 def train_judge(surfaces: Surfaces, labels: Tensor, sizes: list[int], steps: int, seed: int) -> AttributeJudge:
