@@ -64,7 +64,7 @@ def color_histogram(colors: Tensor) -> Tensor:
 
 
 def cell_shares(values: Tensor, side: int) -> Tensor:
-    """The share of values [B,P,3] in each of `side`^3 cells of [0,1]^3, [B,side^3]; those outside count with the border."""
+    """Of values [B,P,3] the share in each of `side`^3 cells of [0,1]^3, [B,side^3]; the border has those outside."""
     x, y, z = (values * side).floor().long().clamp(0, side - 1).unbind(-1)
     each = torch.full(x.shape, 1 / x.shape[1])
     return torch.zeros(len(values), side**3).scatter_add_(1, (x * side + y) * side + z, each)
