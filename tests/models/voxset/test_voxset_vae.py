@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -154,7 +155,7 @@ class ExactBall(torch.nn.Module):
         return (points.norm(dim=-1, keepdim=True) - 0.3) / self.truncation
 
 
-@pytest.mark.parametrize("resolution", [48, 64])
+@pytest.mark.parametrize("resolution", [64, 96])
 def test_scale_is_exact(resolution: int) -> None:
     """The radius of a ball that is asked for cell by cell and extracted; the coarse grid leaves no cell out."""
     model = VoxSetVAE(VoxSetVAEConfig(**SIZES))
@@ -162,11 +163,12 @@ def test_scale_is_exact(resolution: int) -> None:
     latent, positions, mask = torch.zeros(1, 2, 12), torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool)
     grid = model.tsdf_grid(latent, positions, mask, resolution)
     exact = (centres(resolution).norm(dim=-1) - 0.3) / 0.05
-    band = exact.abs() < 0.9
     assert coarse_step(resolution, 0.05) > 1
-    torch.testing.assert_close(grid[0, 0][band], exact[band], atol=1e-4, rtol=1e-4)
     assert torch.equal(grid[0, 0] < 0, exact < 0)
-    mesh = plugins.build("decoders", {"name": "marching_cubes"})(grid[0])
+    extract = plugins.build("decoders", {"name": "marching_cubes"})
+    mesh, dense = extract(grid[0]), extract(exact)
+    assert np.array_equal(mesh.faces, dense.faces)
+    np.testing.assert_allclose(mesh.vertices, dense.vertices, atol=1e-5)
     radius = torch.from_numpy(mesh.vertices).norm(dim=1)
     assert abs(float(radius.mean()) / 0.3 - 1) < 0.003
 
@@ -206,7 +208,7 @@ def test_learns_balls() -> None:
     model, objective, batch = VoxSetVAE(LOCAL), VoxSetVAEObjective(OBJECTIVE), balls()
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
     losses = []
-    for step in range(60):
+    for step in range(150):
         with drawing(0, [3 * step, 3 * step + 1, 3 * step + 2]):
             terms = objective(model.train(), batch)
         optimizer.zero_grad()

@@ -26,7 +26,6 @@ class Encoder(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = MLP(width, 4 * width)
         self.blocks = nn.ModuleList(TokenBlock(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
         self.moments = nn.Linear(width, 2 * channels)
 
     def forward(self, features: Tensor, points: Tensor, mask: Tensor, anchors: Anchors) -> Tensor:
@@ -35,7 +34,7 @@ class Encoder(nn.Module):
         x = x + self.mlp(self.mlp_norm(x))
         for block in self.blocks:
             x = block(x, *anchors)
-        return self.moments(cast_for(self.moments, self.norm(x)))
+        return self.moments(cast_for(self.moments, x))
 
     def silence(self) -> None:
         """Let the variances start out small and equal, whatever is read."""

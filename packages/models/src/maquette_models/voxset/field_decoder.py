@@ -20,11 +20,9 @@ class FieldDecoder(nn.Module):
         super().__init__()
         self.embed = nn.Linear(channels, width)
         self.blocks = nn.ModuleList(TokenBlock(width, heads) for _ in range(depth))
-        self.token_norm = nn.LayerNorm(width)
         self.attention = token_attention(width, query_width, heads, neighbours)
         self.mlp_norm = nn.LayerNorm(query_width)
         self.mlp = MLP(query_width, 2 * query_width)
-        self.norm = nn.LayerNorm(query_width)
         self.head = nn.Linear(query_width, values)
 
     def forward(self, latent: Tensor, anchors: Anchors, places: Tensor) -> Tensor:
@@ -36,13 +34,13 @@ class FieldDecoder(nn.Module):
         x = self.embed(cast_for(self.embed, latent))
         for block in self.blocks:
             x = block(x, *anchors)
-        return self.token_norm(x)
+        return x
 
     def values(self, tokens: Tensor, anchors: Anchors, places: Tensor) -> Tensor:
         """float32 [B,M,V] at places [B,M,3], in voxels."""
         x = self.attention(tokens, anchors.positions, anchors.mask, places)
         x = x + self.mlp(self.mlp_norm(x))
-        return self.head(cast_for(self.head, self.norm(x))).float()
+        return self.head(cast_for(self.head, x)).float()
 
     def flops(self, rows: int, tokens: int, places: int) -> int:
         """Twice the multiply-adds of a forward pass."""

@@ -36,10 +36,10 @@ def ask(model: VoxSetVAE, decoder: FieldDecoder, tokens: Tensor, anchors: Anchor
 
 
 def coarse_step(resolution: int, truncation: float) -> int:
-    """How many fine cells a side a coarse cell has: a power of two such that from its centre no fine centre is farther
-    off than what `CERTAIN` leaves sure of its side."""
+    """How many fine cells a side a coarse cell has: the largest power of two such that a surface farther from its
+    centre than `CERTAIN` passes neither through it nor between it and the next fine cell."""
     step = 1
-    while resolution % (2 * step) == 0 and (2 * step - 1) / 2 * math.sqrt(3) / resolution <= CERTAIN * truncation:
+    while resolution % (2 * step) == 0 and (step + 0.5) * math.sqrt(3) / resolution <= CERTAIN * truncation:
         step *= 2
     return step
 
@@ -47,14 +47,11 @@ def coarse_step(resolution: int, truncation: float) -> int:
 def tsdf_grid(model: VoxSetVAE, tokens: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
     """Distance [1,R,R,R] of one shape's tokens [1,N,W], in truncations, clipped to [-1,1].
 
-    A coarse grid comes first. Where it says that the surface is farther off than any cell within can be, its sign
-    stands; all other cells are asked for. With true distances the signs are those of the full grid.
+    A coarse grid comes first. Where it says that the surface is too far off to matter, its sign stands; all other cells
+    are asked for. With true distances the surface is that of the full grid.
     """
-    anchors, decoder, step = (
-        Anchors(positions, mask),
-        model.shape_decoder,
-        coarse_step(resolution, model.config.truncation),
-    )
+    anchors, decoder = Anchors(positions, mask), model.shape_decoder
+    step = coarse_step(resolution, model.config.truncation)
     fine = centres(resolution, tokens.device)
     by_cell = rearrange(fine, "(x p) (y q) (z r) d -> (x y z) (p q r) d", p=step, q=step, r=step)
     value = ask(model, decoder, tokens, anchors, by_cell.mean(dim=1))[:, 0].clamp(-1, 1)
