@@ -27,7 +27,7 @@ from maquette_models.mesh_tokens.quantise import quantise
 from maquette_models.mesh_tokens.writing_meshes import Author, last_tokens, write_meshes
 
 FACES = (100, 200, 400, 800)
-LENGTHS, ROWS = (128, 384), (1, 8)
+SIZES = ((1, 128), (8, 128), (1, 256))  # sequences and tokens of each
 
 
 def compression(shards: str) -> None:
@@ -52,20 +52,19 @@ def compression(shards: str) -> None:
 def speed() -> None:
     """A row a number of sequences and of tokens: tokens a second of all sequences together."""
     torch.set_num_threads(1)
-    conditioner = {"name": "shape", "points": 512, "tokens": 64, "width": 128}
-    model = plugins.build("architectures", {"name": "mesh_transformer", "conditioner": conditioner}).eval()
+    conditioner = {"name": "shape", "points": 512, "tokens": 48, "anchored": True}
+    model = plugins.build("architectures", {"name": "mesh_transformer", "depth": 4, "conditioner": conditioner}).eval()
     say("sequences   tokens   with memory   without     ratio   model alone, with memory")
-    for rows in ROWS:
+    for rows, length in SIZES:
         condition = model.encode_condition(model.conditioner.null(rows))
-        for length in LENGTHS:
-            # As many faces as make an end before the bound impossible.
-            grammar = Grammar(model.vocabulary, min_faces=length // 2 - 4, max_tokens=length)
-            start = time.process_time()
-            written = write_meshes(model, condition, range(rows), grammar, Choice())
-            with_memory = sum(len(one.tokens) for one in written) / (time.process_time() - start)
-            without, alone = write_without(model, condition, grammar, rows), model_alone(model, condition, rows, length)
-            ratio = with_memory / without
-            say(f"{rows:9d} {length:8d} {with_memory:13.0f} {without:9.0f} {ratio:9.1f} {alone:26.0f}")
+        # As many faces as make an end before the bound impossible.
+        grammar = Grammar(model.vocabulary, min_faces=length // 2 - 4, max_tokens=length)
+        start = time.process_time()
+        written = write_meshes(model, condition, range(rows), grammar, Choice())
+        with_memory = sum(len(one.tokens) for one in written) / (time.process_time() - start)
+        without, alone = write_without(model, condition, grammar, rows), model_alone(model, condition, rows, length)
+        ratio = with_memory / without
+        say(f"{rows:9d} {length:8d} {with_memory:13.0f} {without:9.0f} {ratio:9.1f} {alone:26.0f}")
 
 
 @torch.inference_mode()
@@ -84,10 +83,10 @@ def write_without(model: MeshTransformer, condition: dict[str, torch.Tensor], gr
 @torch.inference_mode()
 def model_alone(model: MeshTransformer, condition: dict[str, torch.Tensor], rows: int, length: int) -> float:
     """Tokens a second of the model's steps, without grammar and choice."""
-    memories, inputs = model.memories(rows, length), (torch.zeros(rows, 1).long(), torch.zeros(rows, 1, 3).long())
+    reading, inputs = model.reading(rows, length), (torch.zeros(rows, 1).long(), torch.zeros(rows, 1, 3).long())
     start = time.process_time()
     for place in range(length):
-        model.step(*inputs, torch.full((rows, 1, 3), float(place)), condition, memories)
+        model.step(*inputs, torch.full((rows, 1, 3), float(place)), condition, reading)
     return rows * length / (time.process_time() - start)
 
 

@@ -55,11 +55,11 @@ def test_memory_gives_what_the_whole_sequence_gives(batch: dict, pieces: list[in
     *inputs, condition = arguments(own, batch)
     whole = own(*inputs, condition)
     length = whole.shape[1]
-    memories, found, start = own.memories(len(whole), length), [], 0
+    reading, found, start = own.reading(len(whole), length), [], 0
     for size in pieces:
         part = [value[:, start : start + size] for value in inputs]
         if part[0].shape[1]:
-            found.append(own.step(*part, condition, memories))
+            found.append(own.step(*part, condition, reading))
         start += size
     torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=2e-4, rtol=2e-4)
 

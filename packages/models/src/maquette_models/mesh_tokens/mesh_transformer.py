@@ -44,6 +44,15 @@ class MeshTransformerConfig:
             raise MaquetteError("architecture 'mesh_transformer': blocks and offsets must be at least 1")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What `step` keeps from token to token: a memory a block, and the tables of tokens, which stay as they are."""
+
+    memories: list[Memory]
+    embed: Tensor
+    head: Tensor
+
+
 class MeshTransformer(nn.Module):
     """Logits of the next token, from the tokens so far and a condition."""
 
@@ -84,10 +93,10 @@ class MeshTransformer(nn.Module):
             h = layer(h, *context)
         return self.finish(h, *context)
 
-    def memories(self, rows: int, most: int) -> list[Memory]:
-        """Empty memories for `step`, a block each, for sequences of up to `most` tokens."""
+    def reading(self, rows: int, most: int) -> Reading:
+        """What `step` begins with, for sequences of up to `most` tokens."""
         like = self.head_norm.new_empty(1, 1, self.config.heads, self.config.width // self.config.heads)
-        return [Memory(rows, most, like) for _ in self.layers]
+        return Reading([Memory(rows, most, like) for _ in self.layers], self.embed(), self.head())
 
     def step(
         self,
@@ -95,31 +104,40 @@ class MeshTransformer(nn.Module):
         places: Tensor,
         positions: Tensor,
         condition: Mapping[str, Tensor],
-        memories: list[Memory],
+        reading: Reading,
     ) -> Tensor:
-        """As `forward`, for the tokens that follow on what the memories hold, and takes them into the memories.
+        """As `forward`, for the tokens that follow on those read, and reads them too.
 
         `condition` is what `encode_condition` gave, the same in all steps.
         """
-        h, *context = self.begin(tokens, places, positions, condition)
-        for layer, memory in zip(self.layers, memories, strict=True):
+        h, *context = self.begin(tokens, places, positions, condition, reading.embed)
+        for layer, memory in zip(self.layers, reading.memories, strict=True):
             h = layer(h, *context, memory)
-        return self.finish(h, *context)
+        return self.finish(h, table=reading.head)
 
     def begin(
-        self, tokens: Tensor, places: Tensor, positions: Tensor, condition: Mapping[str, Tensor]
+        self,
+        tokens: Tensor,
+        places: Tensor,
+        positions: Tensor,
+        condition: Mapping[str, Tensor],
+        table: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """What the first block receives: residual stream [B,N,W], positions, condition tokens [B,T,W], mask [B,T]."""
+        """What the first block receives: residual stream [B,N,W], positions, condition tokens [B,T,W], mask [B,T].
+
+        `table` is what `embed()` gave, where that is known already.
+        """
         if "tokens" not in condition:
             condition = self.encode_condition(condition)
         features = self.place_features(places)
-        h = self.embed()[tokens] + self.place(cast_for(self.place, features))
+        table = self.embed() if table is None else table
+        h = table[tokens] + self.place(cast_for(self.place, features))
         return h, positions, condition["tokens"], condition["mask"]
 
-    def finish(self, h: Tensor, *_: Tensor) -> Tensor:
-        """The logits, from what the last block gave."""
-        dtype = compute_dtype(self.head.own)
-        return rms_norm(h, self.head_norm).to(dtype) @ self.head().to(dtype).T
+    def finish(self, h: Tensor, *_: Tensor, table: Tensor | None = None) -> Tensor:
+        """The logits, from what the last block gave; `table` is what `head()` gave, where that is known already."""
+        table, dtype = self.head() if table is None else table, compute_dtype(self.head.own)
+        return rms_norm(h, self.head_norm).to(dtype) @ table.to(dtype).T
 
     def place_features(self, places: Tensor) -> Tensor:
         """Coordinates in [-1,1], their sines and cosines by octave [B,N,3+6F]; zero where there is no corner."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,23 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maquette.engine.randomness import fold
-from maquette_models.mesh_tokens.causal_block import Memory
 from maquette_models.mesh_tokens.choice import Choice
 from maquette_models.mesh_tokens.grammar import Grammar, Writing
+from maquette_models.mesh_tokens.mesh_transformer import MeshTransformer
 from maquette_models.mesh_tokens.quantise import Codes
 from maquette_models.mesh_tokens.vocabulary import END, START
-
-
-class StepModel(Protocol):
-    """What writing needs of a model; see `MeshTransformer`."""
-
-    def memories(self, rows: int, most: int) -> list[Memory]:
-        """Empty memories."""
-
-    def step(
-        self, tokens: Tensor, places: Tensor, positions: Tensor, condition: Mapping[str, Tensor], memories: list[Memory]
-    ) -> Tensor:
-        """Logits [B,N,V]."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,7 @@ class Author:
 
 @torch.inference_mode()
 def write_meshes(
-    model: StepModel,
+    model: MeshTransformer,
     condition: Mapping[str, Tensor],
     seeds: Sequence[int],
     grammar: Grammar,
@@ -92,10 +79,10 @@ def write_meshes(
     rows = max(rows, len(authors))
     filled = torch.arange(rows).clamp(max=len(authors) - 1)
     condition = {key: value[filled] for key, value in condition.items()}
-    memories = model.memories(rows, grammar.max_tokens)
+    reading = model.reading(rows, grammar.max_tokens)
     while not all(author.writing.finished for author in authors):
         tokens, places, positions = (value[filled] for value in last_tokens(authors))
-        logits = model.step(tokens, places, positions, condition, memories)[:, -1].float().numpy()
+        logits = model.step(tokens, places, positions, condition, reading)[:, -1].float().numpy()
         for author, row in zip(authors, logits, strict=False):
             author.go_on(row)
     return [Written(np.array(a.tokens), a.writing.mesh_faces(), a.cut) for a in authors]
