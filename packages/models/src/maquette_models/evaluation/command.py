@@ -35,6 +35,7 @@ def evaluate(  # noqa: PLR0917 (click passes options by name)
     """
     from maquette.report import Picture, Report, write_figures, write_report
     from maquette_models.evaluation.comparison import compared, write_comparison
+    from maquette_models.evaluation.conditional import Judges
     from maquette_models.evaluation.pictures import contact_sheet
     from maquette_models.evaluation.run_evaluation import Settings, evaluate_run
 
@@ -42,7 +43,8 @@ def evaluate(  # noqa: PLR0917 (click passes options by name)
     names = [path.resolve().name if len(against) == 0 else str(path) for path in (run, *against)]
     if len(set(names)) < len(names):
         raise MaquetteError("eval: a run is compared with itself; name each run once")
-    found = {name: evaluate_run(path, shards, settings) for name, path in zip(names, (run, *against), strict=True)}
+    judges = Judges(shards)
+    found = {name: evaluate_run(path, judges, settings) for name, path in zip(names, (run, *against), strict=True)}
     own, folder = found[names[0]], out or run / "evaluation"
     write_figures(folder / "metrics.json", own.figures)
     tables, pictures = list(own.tables), []

@@ -18,6 +18,7 @@ from maquette_models.conditioners.class_caption import words
 from maquette_models.evaluation import estimates
 from maquette_models.evaluation.captions import UNKNOWN
 from maquette_models.evaluation.samples import Sample
+from maquette_models.evaluation.training_shapes import TrainingShapes
 from maquette_models.metrics.attribute_accuracy import Judgement, surfaces_of
 from maquette_models.metrics.volume_iou import pairwise_iou
 from maquette_models.shards import stored_fields
@@ -27,10 +28,11 @@ NEEDED = {"surface", "surface_color"}  # what the judge of attributes learns fro
 
 
 class Judges:
-    """The judges of one shard folder, each trained when it is first asked."""
+    """The judges of one shard folder and its training shapes, each made when it is first asked for."""
 
     def __init__(self, shards: str) -> None:
         self.shards = shards
+        self.training = TrainingShapes(shards)
 
     @cached_property
     def classes(self) -> Any:
@@ -131,8 +133,10 @@ def overlaps(samples: Sequence[Sample], held_out: Sequence[Sample]) -> dict[str,
     place = {one.asked.id: number for number, one in enumerate(held_out)}
     label = torch.tensor([one.asked.class_id for one in held_out])
     inside = _inside(held_out)
-    matched, gap, ranks, peers = [], [], [], []
-    for sample, own in zip(samples, _inside(samples), strict=True):
+    made = _inside(samples, cells=inside.shape[1])
+    matched, gap, peers = [], [], []
+    found_first: dict[int, list[float]] = {1: [], 5: []}
+    for sample, own in zip(samples, made, strict=True):
         same = torch.nonzero(label == sample.asked.class_id).flatten()
         values = pairwise_iou(own[None], inside[same])[0]
         mine = same == place[sample.asked.id]
@@ -140,8 +144,10 @@ def overlaps(samples: Sequence[Sample], held_out: Sequence[Sample]) -> dict[str,
         if len(same) > 1:
             others = values[~mine]
             gap.append(matched[-1] - float(others.mean()))
-            ranks.append(int((others > values[mine]).sum()) + int((others == values[mine]).sum()) / 2)
             peers.append(len(same))
+            nearer, level = int((others > matched[-1]).sum()), int((others == matched[-1]).sum())
+            for first, hits in found_first.items():  # places that shapes share are shared out; nothing finds nothing
+                hits.append(float(np.clip((first - nearer) / (level + 1), 0, 1)) if own.any() else 0.0)
     found = {"matched_iou": estimates.mean(matched)}
     if gap:
         mismatched = float(np.mean(matched)) - float(np.mean(gap))
@@ -149,14 +155,12 @@ def overlaps(samples: Sequence[Sample], held_out: Sequence[Sample]) -> dict[str,
         found["matched_above_mismatched"] = estimates.mean(gap)
         for name, first in (("retrieval", 1), ("retrieval_of_5", 5)):
             chance = float(np.mean([min(first / count, 1) for count in peers]))
-            hits = sum(rank <= first - 1 for rank in ranks)
-            found[name] = estimates.share(hits, len(ranks), {"chance": chance})
+            found[name] = estimates.share(sum(found_first[first]), len(peers), {"chance": chance})
     return found
 
 
-def _inside(samples: Sequence[Sample]) -> Tensor:
-    """bool [N,R*R*R]; nothing is inside of an empty sample."""
-    cells = next((one.tsdf.numel() for one in samples if one.tsdf is not None), 0)
+def _inside(samples: Sequence[Sample], cells: int = 0) -> Tensor:
+    """bool [N,R*R*R]; nothing is inside of an empty sample, whose `cells` are as many."""
     empty = torch.zeros(cells, dtype=torch.bool)
     return torch.stack([empty if one.tsdf is None else (one.tsdf < 0).flatten() for one in samples])
 

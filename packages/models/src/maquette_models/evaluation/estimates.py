@@ -24,7 +24,8 @@ def share(hits: float, n: int, beside: dict[str, float] | None = None) -> Figure
     rate, z2 = hits / n, NORMAL**2
     middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
     reach = NORMAL / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    return Figure(rate, n, beside or {}, (max(0.0, middle - reach), min(1.0, middle + reach)))
+    low, high = max(0.0, middle - reach), min(1.0, middle + reach)
+    return Figure(rate, n, beside or {}, (min(low, rate), max(high, rate)))  # rounding aside, the rate lies between
 
 
 def mean(values: Sequence[float], beside: dict[str, float] | None = None) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from maquette_models.evaluation.conditional import REAL, Judges, conditional, ri
 from maquette_models.evaluation.distribution import distribution
 from maquette_models.evaluation.mesh_quality import closed_share, mesh_quality
 from maquette_models.evaluation.samples import Field, Sample, generate, kept, looked_up, real
-from maquette_models.evaluation.training_shapes import TrainingShapes
 from maquette_models.shards import read_shards
 
 EXTRACTED = "real held-out shapes' grids, extracted"
@@ -40,7 +39,7 @@ def evaluate_generation(pipeline: Any, shards: str | Path, count: int = 80, seed
     if not meshes:
         return empty
     judges = Judges(folder)
-    nearest = TrainingShapes(folder).metric
+    nearest = judges.training.metric
     diversity, others = (plugins.build("metrics", {"name": "diversity"}) for _ in range(2))
     diversity.update(fields, labels)
     for batch in read_shards(folder, "val"):
@@ -65,17 +64,17 @@ class Generated:
     samples: list[Sample] = field(default_factory=list)
 
 
-def generation(pipeline: Any, shards: str, asked: dict[str, Sequence[Asked]], seed: int) -> Generated:
+def generation(pipeline: Any, judges: Judges, asked: Mapping[str, Sequence[Asked]], seed: int) -> Generated:
     """Samples of captions by split, judged one by one, all together, and as meshes.
 
     Args:
         pipeline: see `maquette.assets.Pipeline`.
-        shards: the folder that the generator was trained on.
+        judges: of the folder that the generator was trained on.
         asked: captions by what they are called in the report: the name of a split, or of a file. The samples of the
             first are those whose distribution and meshes are measured.
         seed: of the first sample of each.
     """
-    judges, training, grid = Judges(shards), TrainingShapes(shards), Field.of(shards)
+    shards, grid = judges.shards, Field.of(judges.shards)
     found = Generated()
     held_out: list[Sample] = []
     for split, captions in asked.items():
@@ -91,6 +90,6 @@ def generation(pipeline: Any, shards: str, asked: dict[str, Sequence[Asked]], se
             found.samples.extend(samples)
             held_out = shapes or real(shards, "val", asked_of_split(shards)[: len(captions)])
     meshes = kept(found.samples)[2]
-    found.figures["distribution"] = distribution(found.samples, held_out, training)
+    found.figures["distribution"] = distribution(found.samples, held_out, judges.training)
     found.figures["mesh quality"] = mesh_quality(meshes, kept(held_out)[2], EXTRACTED)
     return found

@@ -93,7 +93,7 @@ def reconstruction(
     for batch in track(_shapes(model, shards, split, limit), f"Measuring reconstructions ({split})"):
         targets = list(_targets(batch, points))
         for target, made, name in zip(targets, model.reconstruct(batch), batch["id"], strict=True):
-            rows.append(_measure(made, target, points.own, truncation))
+            rows.append(measured(made, target, points.own, truncation))
             if made.mesh is not None:
                 shown.append((name, made.mesh))
         beside[NEAREST] += [
@@ -103,7 +103,7 @@ def reconstruction(
         beside[OWN_GRID] += [_compare(*surface_points(extract(target.tsdf), points.own), target) for target in targets]
     if not rows:
         raise MaquetteError(f"'{shards}' has no shapes of the split '{split}'; build more, or raise held_out")
-    return Reconstructed(_figures(rows, beside), shown)
+    return Reconstructed(figures_of(rows, beside), shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def _targets(batch: Mapping[str, Any], points: Points) -> Iterator[Target]:
         )
 
 
-def _measure(made: Reconstruction, target: Target, count: int, truncation: float) -> Row:
+def measured(made: Reconstruction, target: Target, count: int, truncation: float) -> Row:
     """One shape's figures; a lost shape has IoU 0 and nothing else."""
     if made.mesh is None:
         return {LOST: 1.0, **_volume(0.0, target)}
@@ -190,7 +190,8 @@ def _colors(mesh: Mesh, target: Target) -> Row:
     return {"color_error": float((own - target.colors).abs().mean())}
 
 
-def _figures(rows: list[Row], beside: Mapping[str, list[Row]]) -> dict[str, Figure]:
+def figures_of(rows: list[Row], beside: Mapping[str, list[Row]]) -> dict[str, Figure]:
+    """Means of what was measured, beside the means of what was measured of others."""
     figures = {}
     for name in dict.fromkeys(name for row in rows for name in row if name != LOST):
         found = [row[name] for row in rows if name in row]

@@ -11,10 +11,10 @@ from maquette.report import Figure, Table
 from maquette.runs import RunFolder, load_run
 from maquette.types import Mesh
 from maquette_models.evaluation.captions import Asked, asked_of_file, asked_of_split, repeated
+from maquette_models.evaluation.conditional import Judges
 from maquette_models.evaluation.generation import generation
 from maquette_models.evaluation.image_to_shape import evaluate_image_to_shape
 from maquette_models.evaluation.reconstruction import reconstruction
-from maquette_models.evaluation.training_shapes import TrainingShapes
 from maquette_models.shards import shard_facts, splits_of
 
 SHOWN = 24
@@ -40,47 +40,46 @@ class Evaluation:
     tiles: list[tuple[Mesh | None, str]] = field(default_factory=list)
 
 
-def evaluate_run(run: str | Path, shards: str, settings: Settings) -> Evaluation:
+def evaluate_run(run: str | Path, judges: Judges, settings: Settings) -> Evaluation:
     """All figures that a run has.
 
     Args:
         run: the folder of a run; one that declares a pipeline generates, another one must reconstruct.
-        shards: a shard folder, with the split `val` and perhaps `unseen_pairs`.
+        judges: of a shard folder, with the split `val` and perhaps `unseen_pairs`; runs can share them.
         settings: see `Settings`.
 
     Raises:
         MaquetteError: no such run, it does neither, or the shards lack what is needed.
     """
-    folder = Path(run)
+    folder, shards = Path(run), judges.shards
     splits = [split for split in splits_of(shards) if split != "train"]
     if RunFolder(folder).config_file.is_file() and not RunFolder(folder).read_config().get("pipeline"):
-        return _autoencoder(folder, shards, splits, settings)
+        return _autoencoder(folder, judges, splits, settings)
     if settings.images:
         pipeline = open_pipeline(find_generator(folder))
         named = {"count": settings.limit, "seed": settings.seed}
         figures = {f"from pictures: {s}": evaluate_image_to_shape(pipeline, shards, split=s, **named) for s in splits}
         return Evaluation(figures)
-    return _generator(folder, shards, splits, settings)
+    return _generator(folder, judges, splits, settings)
 
 
-def _autoencoder(folder: Path, shards: str, splits: Sequence[str], settings: Settings) -> Evaluation:
-    model, training = load_run(folder).model, TrainingShapes(shards)
-    found = Evaluation({})
+def _autoencoder(folder: Path, judges: Judges, splits: Sequence[str], settings: Settings) -> Evaluation:
+    model, found = load_run(folder).model, Evaluation({})
     for split in splits:
-        measured = reconstruction(model, shards, training, split=split, limit=settings.limit)
+        measured = reconstruction(model, judges.shards, judges.training, split=split, limit=settings.limit)
         found.figures[f"reconstruction: {split}"] = measured.figures
         found.tiles.extend((mesh, f"{split}: {name}") for name, mesh in measured.shown[: SHOWN // len(splits)])
     return found
 
 
-def _generator(folder: Path, shards: str, splits: Sequence[str], settings: Settings) -> Evaluation:
-    asked: dict[str, Sequence[Asked]] = {}
+def _generator(folder: Path, judges: Judges, splits: Sequence[str], settings: Settings) -> Evaluation:
+    shards, asked = judges.shards, dict[str, Sequence[Asked]]()
     if settings.captions:
         asked[settings.captions.name] = asked_of_file(settings.captions, shard_facts(shards)["classes"])[
             : settings.limit
         ]
     else:
         asked = {split: repeated(asked_of_split(shards, split), settings.limit) for split in splits}
-    measured = generation(open_pipeline(folder), shards, asked, settings.seed)
+    measured = generation(open_pipeline(folder), judges, asked, settings.seed)
     tiles = [(one.mesh, one.asked.caption) for one in measured.samples[:SHOWN]]
     return Evaluation(measured.figures, measured.tables, tiles)
