@@ -205,17 +205,18 @@ def test_beyond_the_truncation_only_the_side_counts() -> None:
 
 def test_learns_balls() -> None:
     torch.manual_seed(0)
-    model, objective, batch = VoxSetVAE(LOCAL), VoxSetVAEObjective(OBJECTIVE), balls()
-    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    config = VoxSetVAEObjectiveConfig(truncation=0.1, sharp_queries=0, color_queries=32, fewer=0, jitter=0)
+    model, objective, batch = VoxSetVAE(LOCAL), VoxSetVAEObjective(config), balls()
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     losses = []
-    for step in range(150):
+    for step in range(100):
         with drawing(0, [3 * step, 3 * step + 1, 3 * step + 2]):
             terms = objective(model.train(), batch)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
         losses.append(terms["sdf"].item())
-    assert sum(losses[-5:]) < 0.4 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     made = model.eval().reconstruct(batch)
     assert [one.positions for one in made] == model.anchors_of(batch["surface"]).mask.sum(dim=1).tolist()
     radii = [float(torch.from_numpy(one.mesh.vertices).norm(dim=1).mean()) for one in made if one.mesh]
