@@ -11,6 +11,7 @@ from typing import Any
 
 from maquette import plugins
 from maquette.errors import MaquetteError, unknown_name
+from maquette.progress import track
 from maquette.types import Request
 from maquette_models.shards import read_shards, shard_facts
 
@@ -83,7 +84,7 @@ def take_turns(asked: Sequence[Asked], count: int) -> list[tuple[str, int]]:
 def tally(pipeline: Any, judge: Any, rows: Sequence[tuple[str, int]], seed: int) -> Tally:
     """Sample every caption once; what comes out empty is wrong."""
     correct = 0
-    for start in range(0, len(rows), MOST_AT_ONCE):
+    for start in track(range(0, len(rows), MOST_AT_ONCE), "Sampling"):
         part = rows[start : start + MOST_AT_ONCE]
         requests = [Request(caption, seed + start + place) for place, (caption, _) in enumerate(part)]
         for (asset, tsdf), (_, class_id) in zip(pipeline.batch_with_fields(requests), part, strict=True):
