@@ -1,4 +1,4 @@
-"""`maquette eval` on toy runs: what it writes, that it repeats itself, what it refuses; its pictures and comparisons."""
+"""`maquette eval` on toy runs: what it writes, that it repeats itself, what it refuses; pictures and comparisons."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def mesh(*parts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Mesh:
 
 
 def test_pictures_show_the_front_with_y_up() -> None:
-    image = picture(mesh(square(0.1, (200, 0, 0)), square(-0.1, (0, 0, 200))), 64).astype(int)
+    image = picture(mesh(square(0.02, (200, 0, 0)), square(-0.02, (0, 0, 200))), 64).astype(int)
     red, blue = ((image[..., c] > image[..., 2 - c] + 60).sum() for c in (0, 2))
     assert red > 5 * max(blue, 1), "the square in front hides the one behind"
     assert image[0, 0].tolist() == [250, 250, 252]

@@ -96,7 +96,7 @@ def pierces(a: NDArray[np.float64], b: NDArray[np.float64], edges: list[tuple[in
     return False
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.booleans(), st.floats(0.02, 0.5))
 def test_agrees_with_all_pairs_of_edges_and_faces(seed: int, shared: bool, size: float) -> None:
     rng = np.random.default_rng(seed)
