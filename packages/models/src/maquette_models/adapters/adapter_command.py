@@ -61,12 +61,14 @@ def merge(run: str, out: str, adapters: tuple[str, ...]) -> None:
 @click.option("--new", "new_class", required=True, help="The class that the adapters are to have taught.")
 @click.option("--count", default=200, show_default=True, help="Samples of the new class, and of the old ones.")
 @click.option("--seed", default=0, show_default=True)
-def judge(run: str, adapters: tuple[str, ...], data: str, new_class: str, count: int, seed: int) -> None:
+def judge(  # noqa: PLR0917 - click passes by name
+    run: str, adapters: tuple[str, ...], data: str, new_class: str, count: int, seed: int
+) -> None:
     """Class accuracy of samples of RUN without and with adapters: is the new class learned, are the old ones kept?"""
     from maquette.assets import open_pipeline
     from maquette_models.adapters.forgetting import learned_and_kept, lost
 
-    found = learned_and_kept(open_pipeline(run), adapters, data, new_class, count, seed)
+    found = learned_and_kept(open_pipeline(run), adapters, data, new_class, count=count, seed=seed)
     click.echo(f"the judge on held-out real shapes: {found['ceiling']:.3f}")
     for state in ("before", "after"):
         for kind in ("new", "old"):

@@ -35,7 +35,7 @@ class Tally:
 
 
 def learned_and_kept(
-    pipeline: Any, adapters: Sequence[str], shards: str, new: str, count: int, seed: int = 0
+    pipeline: Any, adapters: Sequence[str], shards: str, new: str, *, count: int, seed: int = 0
 ) -> dict[str, Any]:
     """Tallies of samples of the new class and of the old ones, without and with adapters, and the judge's ceiling.
 
