@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from maquette import plugins
+from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
 from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
@@ -20,6 +22,7 @@ from maquette_models.voxset.surface_cloud import SurfaceCloud
 from maquette_models.voxset.voxset_vae import VoxSetVAE, VoxSetVAEConfig
 from maquette_models.voxset.voxset_vae_objective import VoxSetVAEObjective, VoxSetVAEObjectiveConfig, truncated_l1
 
+CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
 SIZES = {"width": 32, "heads": 2, "point_width": 16, "query_width": 16, "color_width": 16, "tokens": 24}
 LOCAL = VoxSetVAEConfig(anchor_resolution=8, truncation=0.1, **SIZES)
 FULL = VoxSetVAEConfig(
@@ -239,3 +242,17 @@ def test_gray_and_smooth_surfaces_need_no_more_fields() -> None:
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(MaquetteError, match="voxset_vae"):
         VoxSetVAE(VoxSetVAEConfig(**{**SIZES, "heads": 4, **change}))
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("voxset_vae", 5e5, 1e6), ("voxset_vae_base", 3e8, 3.5e8)])
+def test_configs_build_one_class(name: str, least: float, most: float) -> None:
+    node = load(RunConfig, read_yaml(CONFIGS / f"{name}.yaml"))
+    set_facts({"truncation": 0.05})
+    with torch.device("meta"):
+        model = plugins.build("architectures", resolve_block(node, "model"))
+        batch = model.example_batch(2)
+    objective = plugins.build("objectives", resolve_block(node, "objective"))
+    assert type(model) is VoxSetVAE and objective.config.truncation == model.config.truncation
+    assert least < sum(parameter.numel() for parameter in model.parameters()) < most
+    assert model.flops(batch) == 2 * model.flops(model.example_batch(1)) > 0
+    assert batch["surface"].shape[1] == node.data.windows.surface, "as many points as there are tokens for"
