@@ -12,7 +12,7 @@ from maquette_models.evaluation.estimates import difference
 
 NOTE = (
     "In brackets the difference to the first run and its 95 % interval, which takes the samples of the two for "
-    "independent; it is bold in the JSON's sense, 'clear', where the interval leaves out 0."
+    "independent. A difference is clear where the interval leaves out 0."
 )
 
 
