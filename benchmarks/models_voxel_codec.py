@@ -1,6 +1,6 @@
 """What real models lose as voxels, without any network: F-scores, normals, colours, seconds, open ones apart.
 
-    python benchmarks/models_voxel_codec.py MODELS [--resolutions 64,128,256] [--count 300]
+    python benchmarks/models_voxel_codec.py MODELS [--resolutions 64,128,256] [--count 300] [--points 10000]
 
 MODELS is a folder of mesh files; every so many-th is taken. Distances are from points drawn on either surface to the
 other surface itself.
@@ -33,11 +33,13 @@ def main() -> None:
     parser.add_argument("models", type=Path)
     parser.add_argument("--resolutions", default="64,128,256")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--points", type=int, default=10_000)
     options = parser.parse_args()
     torch.set_num_threads(1)
     for resolution in map(int, options.resolutions.split(",")):
         print(f"resolution {resolution}")
-        for name, figure in evaluate_codec(meshes(options.models, options.count), resolution).items():
+        figures = evaluate_codec(meshes(options.models, options.count), resolution, options.points)
+        for name, figure in figures.items():
             print(f"  {name:28} {figure.value:12.5f}  n = {figure.n}")
 
 

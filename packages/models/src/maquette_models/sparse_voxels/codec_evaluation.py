@@ -37,12 +37,13 @@ class Likeness:
     color: float
 
 
-def evaluate_codec(meshes: Iterable[Mesh], resolution: int) -> dict[str, Figure]:
+def evaluate_codec(meshes: Iterable[Mesh], resolution: int, points: int = POINTS) -> dict[str, Figure]:
     """Meshes through voxels and back, each figure a mean over meshes; ``open_`` ones are of open meshes alone.
 
     Args:
         meshes: in the unit cube.
         resolution: cells along the cube.
+        points: how many to draw on each surface.
 
     Returns:
         Figures `f_score@...`, `worst_f_score@.01`, `normal_consistency`, `color_error`, `voxels`, `encode_s` and
@@ -56,7 +57,7 @@ def evaluate_codec(meshes: Iterable[Mesh], resolution: int) -> dict[str, Figure]
         encoded = time.process_time()
         back = decoder(surface)
         spent = {"encode_s": encoded - begun, "decode_s": time.process_time() - encoded}
-        alike = likeness(back, mesh)
+        alike = likeness(back, mesh, points)
         scores = {f"f_score@{tau:g}".replace("@0.", "@."): score for tau, score in alike.f_score.items()}
         row = {**scores, "normal_consistency": alike.normals, "color_error": alike.color, "voxels": float(len(surface))}
         rows.append({**row, **spent, OPEN: float(borders(welded(mesh)[1].numpy()) > 0)})
