@@ -3,10 +3,10 @@
     python benchmarks/models_editing.py [RUN] [edits=140] [seed=0] [only=[lamp,mug]] [picture=FILE.png]
 
 RUN is a generator that was trained on shapes of variety .25, as examples/pretrain.py makes it. A region of each shape
-is made anew by a prompt that asks for the other value of an attribute. The judge of an attribute is a classifier of
-that region of real shapes; its accuracy on other real shapes is the ceiling. Beside it: how often the judge sees that
-value in the shapes as they were. Distances are those of 20,000 points of either surface that lie outside the region to
-the other surface, in voxels of the autoencoder's grid.
+is made anew by a prompt that asks for another value of an attribute. The judge of a form is a classifier of that region
+of real shapes, of a colour the area that has it; its accuracy on other real shapes is the ceiling. Beside it: how often
+the judge sees that value in the shapes as they were. Distances are those of 20,000 points of either surface that lie
+outside the region to the other surface, in voxels of the autoencoder's grid.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from maquette import plugins
 from maquette.assets import open_pipeline
 from maquette.cli import run
 from maquette.config import read_words
@@ -38,15 +39,16 @@ JUDGE_SEED, EDIT_SEED = 41_000, 42_000
 
 @dataclass(frozen=True)
 class Change:
-    """An attribute of a class, its two values, the region that shows it, and a prompt with the shape's attributes."""
+    """An attribute of a class, its values, the region that shows it, and a prompt with the shape's attributes."""
 
     class_name: str
     attribute: str
-    values: tuple[str, str]
+    values: tuple[str, ...]
     region: dict[str, Any]
     prompt: str
 
 
+BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 UPPER_HALF, UPPER_THIRD, MIDDLE = (
     {"region": "upper half"},
     {"region": "upper third"},
@@ -64,16 +66,18 @@ CHANGES = (
         "creature", "tail", ("short", "long"), {"region": "back third"}, "a {girth} {color} creature, a {tail} tail"
     ),
     Change("creature", "ears", ("round", "pointed"), UPPER_THIRD, "a {girth} {color} creature with {ears} ears"),
+    Change("car", "color", BRIGHT, UPPER_HALF, "a {size} {color} car with {wheels} wheels"),
+    Change("mug", "color", BRIGHT, UPPER_HALF, "a {size} {color} mug with a {handle} handle"),
 )
 
 
 class Judge:
-    """Which of two values an attribute of a shape has, by what is in the region alone: the rest is not edited."""
+    """Which of its values an attribute of a shape has, by what is in the region alone: the rest is not edited."""
 
     def __init__(self, change: Change) -> None:
         self.change = change
         x, y = self._real(JUDGE_SEED, REAL)
-        self.classifier = train_classifier(x, y, 2, STEPS, seed=0)
+        self.classifier = train_classifier(x, y, len(change.values), STEPS, seed=0)
         x, y = self._real(JUDGE_SEED + 1, HELD_OUT)
         self.ceiling = float((self.classifier(x).argmax(dim=1) == y).float().mean())
 
@@ -91,9 +95,27 @@ class Judge:
             mask = region_mask(Mesh(ends, np.array([[0, 1, 2]])), self.change.region, len(field[0, 0]), 0.0)
         return coarse_occupancy(torch.where(torch.from_numpy(mask), field, 1.0))
 
-    def sees(self, field: torch.Tensor, mask: np.ndarray | None = None) -> str:
-        """The value in a distance grid [1,1,R,R,R]."""
+    def sees(self, mesh: Mesh, field: torch.Tensor, mask: np.ndarray | None = None) -> str:
+        """The value in a distance grid [1,1,R,R,R]; the mesh is that of the same shape."""
         return self.change.values[int(self.classifier(self._region(field, mask)).argmax())]
+
+
+class ColorJudge:
+    """Which colour leads in the region, by area; white is trim on many shapes and counts where nothing else does."""
+
+    def __init__(self, change: Change) -> None:
+        self.change, self.metric = change, plugins.build("metrics", {"name": "color_accuracy"})
+        shapes = [sample_shape(JUDGE_SEED, i, VARIETY, [change.class_name]) for i in range(HELD_OUT)]
+        seen = [(self.sees(shape.mesh(48), torch.empty(0)), shape.attributes["color"]) for shape in shapes]
+        self.ceiling = sum(one == other for one, other in seen) / len(seen)
+
+    def sees(self, mesh: Mesh, field: torch.Tensor, mask: np.ndarray | None = None) -> str:
+        """The colour of a mesh in the region, as it lies on the mesh itself where no mask says."""
+        mask = region_mask(mesh, self.change.region, 64, 0.0) if mask is None else mask
+        cell = ((mesh.vertices[mesh.faces].mean(axis=1) + 0.5) * len(mask)).astype(np.int64).clip(0, len(mask) - 1)
+        shares = self.metric.shares(Mesh(mesh.vertices, mesh.faces[mask[tuple(cell.T)]], mesh.colors))
+        bright = {name: part for name, part in shares.items() if name != "white" and part >= self.metric.config.share}
+        return max(bright or shares, key=lambda name: shares[name])
 
 
 @dataclass
@@ -114,19 +136,23 @@ def distances_outside(one: Mesh, other: Mesh, mask: np.ndarray) -> np.ndarray:
     return query.closest(points[torch.from_numpy(~mask[tuple(cell.T)])])[0].numpy()
 
 
-def edit(pipeline: Any, judge: Judge, number: int, seed: int) -> tuple[Outcome, list[Any]]:
+def edit(pipeline: Any, judge: Judge | ColorJudge, number: int, seed: int) -> tuple[Outcome, list[Any]]:
     """One edit of a shape to the value that it does not have, and its two tiles of a picture."""
     change, config = judge.change, pipeline.config
     shape = sample_shape(EDIT_SEED + seed, number, VARIETY, [change.class_name])
     given = shape.mesh(128)
-    wanted = next(value for value in change.values if value != shape.attributes[change.attribute])
+    values = [value for value in change.values if value != shape.attributes[change.attribute]]
+    wanted = values[number % len(values)]
     prompt = change.prompt.format(**{**shape.attributes, change.attribute: wanted})
     asset, field = pipeline.edit(Request(prompt, seed + number, mesh=given, options=change.region))
     mask = region_mask(given, change.region, config.extract, config.margin)
     there, back = distances_outside(given, asset.mesh, mask), distances_outside(asset.mesh, given, mask)
-    before = judge.sees(torch.from_numpy(shape.tsdf())[None, None])
+    before = judge.sees(given, torch.from_numpy(shape.tsdf())[None, None])
     outcome = Outcome(
-        judge.sees(field, mask) == wanted, before == wanted, is_closed(asset.mesh), np.concatenate([there, back])
+        judge.sees(asset.mesh, field, mask) == wanted,
+        before == wanted,
+        is_closed(asset.mesh),
+        np.concatenate([there, back]),
     )
     return outcome, [(given, shape.caption), (asset.mesh, prompt)]
 
@@ -141,7 +167,7 @@ def main(words: list[str]) -> None:
     rows = []
     print("class     attribute  ceiling  met                     met before  closed  moved: mean, max (voxels)")
     for change in changes:
-        judge = Judge(change)
+        judge = ColorJudge(change) if change.attribute == "color" else Judge(change)
         made = [edit(pipeline, judge, number, seed) for number in track(range(each), f"Editing {change.class_name}s")]
         rows.append([tile for _, tiles in made[:PICTURES] for tile in tiles])
         outcomes += [outcome for outcome, _ in made]
