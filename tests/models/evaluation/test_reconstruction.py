@@ -29,7 +29,7 @@ from maquette_models.evaluation.reconstruction import (
     reconstruction,
 )
 from maquette_models.evaluation.training_shapes import TrainingShapes
-from maquette_models.shards import read_shards, splits_of
+from maquette_models.shards import read_shards, splits_of, stored_fields
 
 
 class Known:
@@ -124,3 +124,17 @@ def test_the_field_of_a_mesh() -> None:
 def test_a_run(shards: str, runs: Path) -> None:
     found = evaluate_reconstruction(runs / "autoencoder", shards, limit=4)
     assert 0 < found[IOU].value < 1 and found[IOU].n == 4
+
+
+def test_shards_give_all_their_points_and_what_is_known_of_a_shape(shards: str) -> None:
+    assert stored_fields(shards) == ["color", "normals", "surface", "tsdf"]
+    ids: set[str] = set()
+    for split in splits_of(shards):
+        for batch in read_shards(shards, split, fields=["surface"], points=0, attributes=True):
+            assert batch["surface"].shape[1:] == (1024, 3)
+            for attributes, caption in zip(batch["attributes"], batch["caption"], strict=True):
+                assert attributes["color"] in caption.split()
+            assert not ids & set(batch["id"]), "no shape is in two splits"
+            ids.update(batch["id"])
+    assert len(ids) == 48
+    assert "attributes" not in next(read_shards(shards, "val"))
