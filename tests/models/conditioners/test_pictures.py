@@ -123,7 +123,7 @@ def test_one_picture_is_what_image_takes() -> None:
     block = {"name": "image", "size": 16, "patch": 8, "depth": 1, "heads": 2, "width": 16}
     own = plugins.build("conditioners", block)
     two = torch.rand(2, 2, 4, 16, 16)
-    assert own.prepare({"view_rgb": two})["pictures"].shape == (2, 1, 3, 16, 16)
+    assert own.prepare({"view_rgb": two})["pictures"].shape == (2, 1, 4, 16, 16)
     own.eval()
     assert torch.equal(own(own.prepare({"view_rgb": two})).pooled, own(own.prepare({"view_rgb": two[:, :1]})).pooled)
     with pytest.raises(MaquetteError, match="at most 1"):

@@ -22,6 +22,7 @@ class ImageConfig:
     heads: int = 4
     drop: float = 0.1
     jitter: float = 0.05
+    opaque: float = 0.2
     background: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
 
 
@@ -32,7 +33,7 @@ class Image(Views):
         super().__init__(ViewsConfig(max_views=1, **asdict(config)))
 
     def read(self, batch: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
-        """`pictures` [B,1,3,size,size] and `shown` bool [B,1]."""
+        """`pictures` [B,1,4,size,size] and `shown` bool [B,1]."""
         if "view_rgb" in batch:
             batch = {**batch, "view_rgb": batch["view_rgb"][:, :1]}
         return super().read(batch, rows)

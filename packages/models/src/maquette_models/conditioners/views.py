@@ -22,9 +22,9 @@ ROTATION = 9
 
 @dataclass
 class ViewsConfig:
-    """`size` is the side of the pictures that the encoder sees. In training the object is moved and scaled by up to
-    `jitter` of the frame, the background is of any colour, and the cameras are hidden from `drop_cameras` of the
-    samples; in use the background is `background`, sRGB in [0,1], and cameras need not be known."""
+    """`size` is the side of the pictures that the encoder sees, on `background`, sRGB in [0,1], with their alpha beside
+    the colours. In training the object is moved and scaled by up to `jitter` of the frame; a share `opaque` of the
+    pictures is on any colour and without alpha; and the cameras are hidden from `drop_cameras` of the samples."""
 
     max_views: int = 4
     size: int = 64
@@ -35,6 +35,7 @@ class ViewsConfig:
     drop: float = 0.1
     drop_cameras: float = 0.5
     jitter: float = 0.05
+    opaque: float = 0.2
     background: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
 
 
@@ -61,7 +62,7 @@ class Views(Part):
             self.no_camera = nn.Parameter(torch.zeros(config.width))
 
     def read(self, batch: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
-        """`pictures` float32 [B,V,3,size,size], `shown` bool [B,V] and, for several views, `rotation` [B,V,9] and
+        """`pictures` float32 [B,V,4,size,size], `shown` bool [B,V] and, for several views, `rotation` [B,V,9] and
         `oriented` bool [B].
 
         Raises:
@@ -89,15 +90,18 @@ class Views(Part):
         return prepared if most == 1 else {**prepared, **self._cameras(batch, rows, most)}
 
     def _pictures(self, views: Tensor, rows: int) -> Tensor:
-        """Framed and on their backgrounds, [B,V,3,size,size]."""
+        """Framed and on their backgrounds, with alpha from -1 to 1: [B,V,4,size,size]."""
         count, jitter = views.shape[1], None
-        background = torch.tensor(self.config.background).expand(rows * count, 3)
+        background = torch.tensor(self.config.background, device=views.device).expand(rows * count, 3)
+        opaque = torch.zeros(rows * count, 1, device=views.device)
         if self.training:
-            drawn = uniform("picture", (rows, count, 6)).flatten(0, 1).to(views.device)
-            jitter, background = (2 * drawn[:, :3] - 1) * self.config.jitter, drawn[:, 3:]
+            drawn = uniform("picture", (rows, count, 7)).flatten(0, 1).to(views.device)
+            jitter, opaque = (2 * drawn[:, :3] - 1) * self.config.jitter, (drawn[:, 6:] < self.config.opaque).float()
+            background = torch.where(opaque > 0, drawn[:, 3:6], background)
         premultiplied = framed(views.flatten(0, 1), self.config.size, jitter)
-        opaque = on_background(premultiplied, background.to(views.device))
-        return rearrange(normalised(opaque, MEAN, STD), "(b v) c y x -> b v c y x", b=rows)
+        alpha = torch.maximum(premultiplied[:, 3:], opaque[..., None, None])
+        colors = normalised(on_background(premultiplied, background), MEAN, STD)
+        return rearrange(torch.cat([colors, 2 * alpha - 1], dim=1), "(b v) c y x -> b v c y x", b=rows)
 
     def _cameras(self, batch: Mapping[str, Any], rows: int, most: int) -> dict[str, Tensor]:
         rotation, oriented = torch.zeros(rows, most, ROTATION), torch.zeros(rows, dtype=torch.bool)

@@ -11,7 +11,7 @@ from maquette_models.conditioners.encoder_block import EncoderBlock, block_flops
 
 
 class VisionTransformer(nn.Module):
-    """Pictures [N,3,S,S] to tokens [N,(S/p)^2,W], row by row.
+    """Pictures [N,4,S,S], colours and alpha, to tokens [N,(S/p)^2,W], row by row.
 
     Raises:
         MaquetteError: a side that is no multiple of the patch.
@@ -22,7 +22,7 @@ class VisionTransformer(nn.Module):
         if size % patch:
             raise MaquetteError(f"a picture's side {size} is no multiple of the patch {patch}")
         self.patch, self.count = patch, (size // patch) ** 2
-        self.embed = nn.Linear(3 * patch**2, width)
+        self.embed = nn.Linear(4 * patch**2, width)
         self.position = nn.Parameter(torch.randn(self.count, width) * 0.1)
         self.blocks = nn.ModuleList(EncoderBlock(width, heads) for _ in range(depth))
 
