@@ -92,9 +92,10 @@ def model_alone(model: MeshTransformer, condition: dict[str, torch.Tensor], rows
 
 def figures(run: str, count: str = "200") -> None:
     """A row a figure, with what it is to be read beside."""
-    for name, figure in evaluate_mesh_tokens(run, int(count)).items():
-        beside = ", ".join(f"{what} {value:.4g}" for what, value in figure.beside.items())
-        say(f"{name:28s} {figure.value:.4g}  (n = {figure.n})  {beside}")
+    for group in evaluate_mesh_tokens(run, int(count)):
+        for name, figure in group.items():
+            beside = ", ".join(f"{what} {value:.4g}" for what, value in figure.beside.items())
+            say(f"{name:28s} {figure.value:.4g}  (n = {figure.n})  {beside}")
 
 
 def rebuild(run: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,8 +175,8 @@ def is_watertight(mesh: Mesh) -> bool:
     return np.array_equal(np.sort(there), np.sort(back))
 
 
-def evaluate_mesh_tokens(run: str | Path, count: int = 200, seed: int = 0) -> dict[str, Figure]:
-    """All figures of a run on the held-out meshes of its shards.
+def evaluate_mesh_tokens(run: str | Path, count: int = 200, seed: int = 0) -> Iterator[dict[str, Figure]]:
+    """Figures of a run on the held-out meshes of its shards: of tokens, of meshes, of distances, as they are ready.
 
     Args:
         run: of a mesh transformer.
@@ -185,10 +185,10 @@ def evaluate_mesh_tokens(run: str | Path, count: int = 200, seed: int = 0) -> di
     """
     trained = load_run(run)
     data = open_meshes(trained)
-    figures = token_figures(trained, data)
+    yield token_figures(trained, data)
     samples = write_samples(run, data.splits["val"], count, seed)
-    figures |= mesh_figures(samples, data.tokeniser.vocabulary.levels)
-    return figures | distance_figures(samples, data.splits["train"])
+    yield mesh_figures(samples, data.tokeniser.vocabulary.levels)
+    yield distance_figures(samples, data.splits["train"])
 
 
 def exactly_rebuilt(run: str | Path) -> Figure:
