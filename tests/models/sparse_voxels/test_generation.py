@@ -26,10 +26,10 @@ SMALL_FLOW = {"width": 24, "depth": 2, "heads": 2, "conditioner": {"width": 16, 
 SHORT = {"steps": 2, "precision": "fp32", "ema_decays": [0.9]}
 
 
-def run(name: str, folder: Path, **blocks: Any) -> Path:
-    """A run of a shipped config, made small and short."""
+def run(name: str, out: Path, **blocks: Any) -> Path:
+    """A run of a shipped config in the folder `out`, made small and short."""
     given = {
-        "folder": str(folder / name),
+        "folder": str(out / name),
         "train": SHORT,
         "optimizer": {"warmup_steps": 1},
         "loggers": ["csv"],
