@@ -1,8 +1,9 @@
 """What a token-set autoencoder is worth, by the number of tokens that a shape is encoded on.
 
-    python benchmarks/models_voxset_vae.py RUN SHARDS [--tokens 64,128,256] [--split val] [--count 100]
+    python benchmarks/models_voxset_vae.py RUN SHARDS [--tokens 64,128,256] [--points 8192]
+        [--split val] [--count 100]
 
-Held-out shapes go through the latent's mean and back: overlap on the grid, the rest between 4096 points of either.
+Held-out shapes go through the latent's mean and back: overlap on the grid, the rest between points of either.
 Each figure stands beside the nearest training shape and the shards' own grid, extracted.
 """
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("shards")
     parser.add_argument("--tokens", default="64,128,256")
+    parser.add_argument("--points", type=int, default=8192)
     parser.add_argument("--split", default="val")
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
@@ -29,9 +31,8 @@ def main() -> None:
     model, training = load_run(options.run).model, TrainingShapes(options.shards)
     for tokens in map(int, options.tokens.split(",")):
         model.config.tokens = tokens
-        made = reconstruction(
-            model, options.shards, training, split=options.split, limit=options.count, points=Points(4096, 4096)
-        )
+        points = Points(options.points, options.points)
+        made = reconstruction(model, options.shards, training, split=options.split, limit=options.count, points=points)
         print(f"{tokens} tokens")
         for name, figure in made.figures.items():
             beside = ", ".join(f"{what} {value:.4f}" for what, value in figure.beside.items())
