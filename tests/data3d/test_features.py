@@ -58,6 +58,17 @@ def distance_to_box(points):
     return np.linalg.norm(np.maximum(away, 0), axis=-1) + np.minimum(away.max(-1), 0)
 
 
+def test_pictures_are_taken_from_the_heights_asked_for(box):
+    block = {"name": "views", "count": 3, "size": 16, "scheme": "turntable", "elevation": [20.0, 40.0]}
+    cameras = plugins.build("features", block).compute(box)["view_camera"].astype(np.float64)
+    where = -np.einsum("vji,vj->vi", cameras[:, :3, :3], cameras[:, :3, 3])
+    heights = np.degrees(np.arcsin(where[:, 1] / np.linalg.norm(where, axis=1)))
+    middle = np.degrees(np.arcsin((np.sin(np.radians(20)) + np.sin(np.radians(40))) / 2))
+    assert np.allclose(heights, heights[0], atol=1e-3) and abs(heights[0] - middle) < 1.0
+    with pytest.raises(MaquetteError, match="elevation"):
+        plugins.build("features", {**block, "elevation": [40.0, 20.0]})
+
+
 def test_queries_tell_the_distance_of_the_points_as_stored(box):
     for precision, error in (("float16", 2e-3), ("exact", 1e-6)):
         block = {"name": "queries", "near": 3000, "volume": 1000, "precision": precision}

@@ -15,6 +15,7 @@ from maquette_kernels.resolution import fixed
 from maquette_kernels.sparse import functions as sparse
 from maquette_kernels.sparse.clouds import shell, voxels
 from maquette_kernels.sparse.keys import check_coords, pack, unpack
+from maquette_kernels.sparse.map_order import invert_map, mask_order
 from maquette_kernels.sparse.maps import strided_coords
 from maquette_kernels.sparse.modules import (
     OnFeatures,
@@ -171,16 +172,16 @@ def test_invert_map_is_its_own_inverse() -> None:
     x = scattered()
     coarse = strided_coords(x.coords, 2)
     there = sparse.kernel_map(coarse, x.coords, 3, stride=2)
-    back = sparse.invert_map(there, len(x.coords))
-    assert torch.equal(sparse.invert_map(back, len(coarse)), there)
+    back = invert_map(there, len(x.coords))
+    assert torch.equal(invert_map(back, len(coarse)), there)
     assert int((back >= 0).sum()) == int((there >= 0).sum()) > len(coarse)
     same = sparse.neighbour_map(x.coords)
-    assert torch.equal(sparse.invert_map(same, len(x.coords)), same.flip(1))
+    assert torch.equal(invert_map(same, len(x.coords)), same.flip(1))
 
 
 def test_mask_order_brings_equal_masks_together() -> None:
     neighbours = sparse.neighbour_map(shell(12))
-    order = sparse.mask_order(neighbours).long()
+    order = mask_order(neighbours).long()
     assert torch.equal(order.sort().values, torch.arange(len(neighbours)))
     masks = [tuple(row) for row in (neighbours[order] >= 0).tolist()]
     runs = sum(a != b for a, b in itertools.pairwise(masks)) + 1

@@ -30,9 +30,7 @@ from maquette_kernels.sampling.functions import sample_sparse_trilinear, sample_
 from maquette_kernels.sparse.functions import (
     channel_to_space,
     coarsen,
-    invert_map,
     kernel_map,
-    mask_order,
     max_pool,
     mean_pool,
     neighbour_map,
@@ -40,6 +38,7 @@ from maquette_kernels.sparse.functions import (
     sparse_conv3d,
     upsample_nearest,
 )
+from maquette_kernels.sparse.map_order import invert_map, mask_order
 from maquette_kernels.surface.functions import (
     OctreeOptions,
     edge_weights,

@@ -27,6 +27,8 @@ class ViewsConfig:
     """Vertical field of view in degrees, drawn between the two."""
     scheme: str = "fibonacci"
     """Where the cameras stand: fibonacci, turntable or random."""
+    elevation: list[float] = field(default_factory=lambda: [-90.0, 90.0])
+    """Degrees above the horizon between which they stand; a turntable is at the middle of the two."""
     lights: str = "studio"
     precision: str | None = None
 
@@ -35,6 +37,8 @@ class ViewsConfig:
         check_sizes(self, count=1, size=1)
         if not self.fov or not 0 < self.fov[0] <= self.fov[-1] < 180:
             raise ValueError(f"fov {list(self.fov)} is not two rising angles between 0 and 180")
+        if len(self.elevation) != 2 or not -90 <= self.elevation[0] <= self.elevation[1] <= 90:
+            raise ValueError(f"elevation {list(self.elevation)} is not two rising angles between -90 and 90")
         known = (
             ("channel", self.channels, CHANNELS),
             ("scheme", [self.scheme], SCHEMES),
@@ -68,7 +72,8 @@ class Views:
 
         config = self.config
         fov = (float(config.fov[0]), float(config.fov[-1]))
-        cameras = orbit(config.count, subject.rng("views"), fov=fov, scheme=config.scheme)
+        elevation = (float(config.elevation[0]), float(config.elevation[1]))
+        cameras = orbit(config.count, subject.rng("views"), fov=fov, scheme=config.scheme, elevation=elevation)
         views = render_views(subject.drawable(), cameras, config.size, lights=config.lights)
         depth = np.where(np.isfinite(views.depth), views.depth, 0.0)
         channels = {

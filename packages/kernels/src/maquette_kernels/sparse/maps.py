@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette_kernels.sparse.functions import coarsen, invert_map, mask_order, sparse_conv3d
+from maquette_kernels.sparse.functions import coarsen, sparse_conv3d
 from maquette_kernels.sparse.keys import pack, unpack
+from maquette_kernels.sparse.map_order import invert_map, mask_order
 
 
 @dataclass(frozen=True, eq=False)

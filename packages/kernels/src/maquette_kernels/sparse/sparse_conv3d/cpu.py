@@ -65,7 +65,7 @@ def backward(
     (upstream,) = gradients
     assert upstream is not None  # it is the only output
     if reverse is None:
-        from maquette_kernels.sparse.functions import invert_map
+        from maquette_kernels.sparse.map_order import invert_map
 
         reverse = invert_map(neighbours, features.shape[0])
     reverse, turned = reverse.contiguous(), weight.transpose(1, 2)

@@ -14,6 +14,7 @@ from maquette_kernels.call import Call
 from maquette_kernels.implementation import twins
 from maquette_kernels.operation import NoSettings, Operation
 from maquette_kernels.sparse.clouds import shell, voxels
+from maquette_kernels.sparse.map_order import invert_map, mask_order
 from maquette_kernels.sparse.neighbour_map import NEIGHBOUR_MAP
 from maquette_kernels.sparse.sparse_conv3d.reference import reference
 
@@ -68,8 +69,6 @@ def cost(call: Call) -> tuple[int, int]:
 
 
 def _submanifold(coords: Tensor, channels: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Any:
-    from maquette_kernels.sparse.functions import mask_order
-
     coords = coords.to(device)
     neighbours = NEIGHBOUR_MAP(coords, None, 3, 3, 3, 1, 1)
     generator = torch.Generator().manual_seed(0)
@@ -109,8 +108,6 @@ def inputs(dtype: torch.dtype) -> SearchStrategy[tuple[Any, ...]]:
     reverse map and orders.
     """
     from hypothesis import strategies as st
-
-    from maquette_kernels.sparse.functions import invert_map, mask_order
 
     @st.composite
     def draw_arguments(draw: Any) -> tuple[Any, ...]:

@@ -196,7 +196,7 @@ def backward(
     assert upstream is not None  # it is the only output
     upstream, weight = upstream.contiguous(), weight.contiguous()
     if reverse is None:
-        from maquette_kernels.sparse.functions import invert_map
+        from maquette_kernels.sparse.map_order import invert_map
 
         reverse = invert_map(neighbours, features.shape[0])
     back = _Plan.of(reverse, reverse_order)
