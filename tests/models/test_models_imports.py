@@ -32,6 +32,9 @@ def test_everything_is_registered() -> None:
 
 def test_targets_exist() -> None:
     for kind, name in own_entries():
+        if kind == "commands":  # told by a line of help in the place of a config
+            assert callable(plugins.lookup(kind, name).build)
+            continue
         entry = plugins.lookup(kind, name)
         assert entry.config is not None
         assert callable(entry.build)

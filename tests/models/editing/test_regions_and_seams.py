@@ -13,8 +13,7 @@ from maquette.types import Mesh
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
 from maquette_models.editing.blended_surface import Seam, blend_weights, blended_field, edited_mesh
 from maquette_models.editing.regions import pieces, region_mask
-from maquette_models.evaluation.mesh_field import mesh_field
-from maquette_models.grid.mesh_fields import colors_near, mesh_grids
+from maquette_models.grid.mesh_fields import colors_near, mesh_field, mesh_grids
 from maquette_models.metrics.mesh_topology import is_closed
 
 R = 32

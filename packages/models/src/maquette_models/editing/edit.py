@@ -19,8 +19,7 @@ from maquette.types import Asset, Mesh, Request
 from maquette_models.editing.blended_surface import Seam, blended_field, edited_mesh
 from maquette_models.editing.inpainting import inpaint, slerp, vary
 from maquette_models.editing.regions import region_mask
-from maquette_models.evaluation.mesh_field import mesh_field
-from maquette_models.grid.mesh_fields import mesh_grids
+from maquette_models.grid.mesh_fields import mesh_field, mesh_grids
 from maquette_models.pipelines.text_to_3d import Order, TextTo3D, TextTo3DConfig
 from maquette_models.samplers.timesteps import timesteps
 

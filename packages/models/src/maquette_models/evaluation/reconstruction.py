@@ -19,9 +19,9 @@ from maquette.runs import load_run
 from maquette.types import Mesh
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
 from maquette_models.evaluation import estimates
-from maquette_models.evaluation.mesh_field import mesh_field
 from maquette_models.evaluation.protocol import Reconstruction, Reconstructs
 from maquette_models.evaluation.training_shapes import TrainingShapes
+from maquette_models.grid.mesh_fields import mesh_field
 from maquette_models.metrics.surface_distance import chamfer, f_score, nearest_both_ways, normal_consistency
 from maquette_models.metrics.surface_points import surface_points
 from maquette_models.metrics.volume_iou import iou

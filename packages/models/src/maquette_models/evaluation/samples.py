@@ -13,7 +13,7 @@ from maquette.progress import track
 from maquette.types import Asset, Mesh, Request
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
 from maquette_models.evaluation.captions import Asked, likest
-from maquette_models.evaluation.mesh_field import mesh_field
+from maquette_models.grid.mesh_fields import mesh_field
 from maquette_models.shards import read_shards, shard_facts
 
 TOGETHER = 16  # requests given to a pipeline at once

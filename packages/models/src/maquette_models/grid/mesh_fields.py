@@ -1,4 +1,4 @@
-"""The grids that a shard has of a shape, made of a user's mesh."""
+"""The grids that a shard has of a shape, made of any mesh."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ import torch
 from torch import Tensor
 
 from maquette.types import Mesh
-from maquette_kernels.ops import MeshQuery
-from maquette_models.evaluation.mesh_field import mesh_field
+from maquette_kernels.ops import MeshQuery, sdf_grid
+from maquette_models.metrics.mesh_topology import is_closed
 
 GRAY = 0.745  # of meshes without colours
+SHELL = 0.75  # half the thickness, in cells, of what has no inside; as the shards of real meshes have it
+
+
+def mesh_field(mesh: Mesh, resolution: int, truncation: float) -> Tensor:
+    """Signed distance, float32 [1,1,R,R,R], negative inside, clipped at `truncation` and divided by it.
+
+    A mesh that is not closed is what its winding number says is inside, together with a thin shell around its surface,
+    so that sheets are seen.
+    """
+    vertices, faces = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces)
+    field = sdf_grid(vertices, faces, resolution, band=truncation)
+    if not is_closed(mesh):
+        shell = sdf_grid(vertices, faces, resolution, band=truncation, signed=False) - SHELL / resolution
+        field = torch.minimum(field, shell)
+    return (field / truncation).clamp(-1, 1)[None, None]
 
 
 def mesh_grids(mesh: Mesh, resolution: int, truncation: float) -> tuple[Tensor, Tensor]:

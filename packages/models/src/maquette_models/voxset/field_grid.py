@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -14,9 +13,6 @@ from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubes
 from maquette_models.evaluation.protocol import Reconstruction
 from maquette_models.voxset.anchors import Anchors, to_voxels
 from maquette_models.voxset.field_decoder import FieldDecoder
-
-if TYPE_CHECKING:
-    from maquette_models.voxset.voxset_vae import VoxSetVAE
 
 CHUNK = 16384  # queries at once
 CERTAIN = 0.9  # of the truncation: a coarse value beyond it is taken at its word
@@ -29,9 +25,9 @@ def centres(resolution: int, device: torch.device | None = None) -> Tensor:
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 
 
-def ask(model: VoxSetVAE, decoder: FieldDecoder, tokens: Tensor, anchors: Anchors, points: Tensor) -> Tensor:
-    """Values [P,V] of one shape's field at points [P,3] of the unit cube."""
-    places = to_voxels(points, model.config.anchor_resolution)
+def ask(decoder: FieldDecoder, tokens: Tensor, anchors: Anchors, points: Tensor, side: int) -> Tensor:
+    """Values [P,V] of one shape's field at points [P,3] of the unit cube; `side` is that of the anchors' grid."""
+    places = to_voxels(points, side)
     return torch.cat([decoder.values(tokens, anchors, part[None])[0] for part in places.split(CHUNK)])
 
 
@@ -44,47 +40,43 @@ def coarse_step(resolution: int, truncation: float) -> int:
     return step
 
 
-def tsdf_grid(model: VoxSetVAE, tokens: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
+def tsdf_grid(
+    decoder: FieldDecoder, tokens: Tensor, anchors: Anchors, resolution: int, *, side: int, truncation: float
+) -> Tensor:
     """Distance [1,R,R,R] of one shape's tokens [1,N,W], in truncations, clipped to [-1,1].
 
     A coarse grid comes first. Where it says that the surface is too far off to matter, its sign stands; all other cells
     are asked for. With true distances the surface is that of the full grid.
     """
-    anchors, decoder = Anchors(positions, mask), model.shape_decoder
-    step = coarse_step(resolution, model.config.truncation)
+    step = coarse_step(resolution, truncation)
     fine = centres(resolution, tokens.device)
     by_cell = rearrange(fine, "(x p) (y q) (z r) d -> (x y z) (p q r) d", p=step, q=step, r=step)
-    value = ask(model, decoder, tokens, anchors, by_cell.mean(dim=1))[:, 0].clamp(-1, 1)
+    value = ask(decoder, tokens, anchors, by_cell.mean(dim=1), side)[:, 0].clamp(-1, 1)
     grid = value.sign()[:, None].repeat(1, step**3)
     near = value.abs() < CERTAIN
     inside = by_cell[near].flatten(0, 1)
-    grid[near] = ask(model, decoder, tokens, anchors, inside)[:, 0].clamp(-1, 1).view(-1, step**3)
-    side = resolution // step
-    return rearrange(grid, "(x y z) (p q r) -> 1 (x p) (y q) (z r)", x=side, y=side, z=side, p=step, q=step, r=step)
+    grid[near] = ask(decoder, tokens, anchors, inside, side)[:, 0].clamp(-1, 1).view(-1, step**3)
+    cells = resolution // step
+    return rearrange(grid, "(x y z) (p q r) -> 1 (x p) (y q) (z r)", x=cells, y=cells, z=cells, p=step, q=step, r=step)
 
 
-def color_grid(model: VoxSetVAE, tokens: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
+def color_grid(decoder: FieldDecoder, tokens: Tensor, anchors: Anchors, resolution: int, *, side: int) -> Tensor:
     """Colour [3,R,R,R] in [0,1] of one shape's tokens [1,N,W], near its anchors; gray elsewhere."""
-    anchors, config = Anchors(positions, mask), model.config
     points = centres(resolution, tokens.device).flatten(0, 2)
-    cells = ((points + 0.5) * config.anchor_resolution).long()
-    reach = torch.zeros([config.anchor_resolution] * 3, dtype=torch.bool, device=tokens.device)
-    reach[positions[mask].round().long().unbind(-1)] = True
+    cells = ((points + 0.5) * side).long()
+    reach = torch.zeros([side] * 3, dtype=torch.bool, device=tokens.device)
+    reach[anchors.positions[anchors.mask].round().long().unbind(-1)] = True
     pooled = torch.nn.functional.max_pool3d(reach[None, None].float(), 5, stride=1, padding=2)[0, 0] > 0
     near = pooled[cells.unbind(-1)]
     colors = torch.full((len(points), 3), GRAY, device=tokens.device)
-    colors[near] = (ask(model, model.color_decoder, tokens, anchors, points[near]) * 0.5 + 0.5).clamp(0, 1)
+    colors[near] = (ask(decoder, tokens, anchors, points[near], side) * 0.5 + 0.5).clamp(0, 1)
     return rearrange(colors, "(x y z) c -> c x y z", x=resolution, y=resolution, z=resolution)
 
 
-def reconstruction(
-    model: VoxSetVAE, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int
-) -> Reconstruction:
-    """The coloured mesh and the distance grid of one latent [1,N,C]."""
-    tsdf = model.tsdf_grid(latent, positions, mask, resolution)[0]
-    color = model.color_grid(latent, positions, mask, resolution // 2)[0]
+def extracted(tsdf: Tensor, color: Tensor, tokens: int) -> Reconstruction:
+    """The coloured mesh of a distance grid [1,R,R,R] and a colour grid [3,S,S,S] of one latent of so many tokens."""
     try:
         mesh = MarchingCubes(MarchingCubesConfig(min_component=0.0))(tsdf, color)
     except MaquetteError:  # nothing is inside
         mesh = None
-    return Reconstruction(mesh, tsdf, int(mask.sum()))
+    return Reconstruction(mesh, tsdf, tokens)

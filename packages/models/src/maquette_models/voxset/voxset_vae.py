@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from maquette_models.evaluation.protocol import Reconstruction
 from maquette_models.voxset.anchors import Anchors, choose_anchors, surface_voxels, to_voxels
 from maquette_models.voxset.encoder import Encoder, flagged
 from maquette_models.voxset.field_decoder import FieldDecoder
-from maquette_models.voxset.field_grid import color_grid, reconstruction, tsdf_grid
+from maquette_models.voxset.field_grid import color_grid, extracted, tsdf_grid
 from maquette_models.voxset.surface_cloud import SurfaceCloud
 from maquette_models.voxset.token_block import TokenBlock
 
@@ -159,15 +159,16 @@ class VoxSetVAE(nn.Module):
         """The distance grid [B,1,R,R,R] of latents, cell-centred, in truncations."""
         anchors = Anchors(positions, mask)
         tokens = self.shape_decoder.tokens(self.shape_of(latent), anchors)
-        rows = zip(tokens, *anchors, strict=True)
-        return torch.stack([tsdf_grid(self, *(x[None] for x in row), resolution) for row in rows])
+        sizes = {"side": self.config.anchor_resolution, "truncation": self.config.truncation}
+        rows = each(tokens, anchors)
+        return torch.stack([tsdf_grid(self.shape_decoder, *row, resolution, **sizes) for row in rows])
 
     def color_grid(self, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
         """The colour grid [B,3,R,R,R] of latents in [0,1], cell-centred; gray where no surface is near."""
         anchors = Anchors(positions, mask)
         tokens = self.color_decoder.tokens(latent, anchors)
-        rows = zip(tokens, *anchors, strict=True)
-        return torch.stack([color_grid(self, *(x[None] for x in row), resolution) for row in rows])
+        side, rows = self.config.anchor_resolution, each(tokens, anchors)
+        return torch.stack([color_grid(self.color_decoder, *row, resolution, side=side) for row in rows])
 
     def reconstruction_fields(self) -> tuple[str, ...]:
         """What `reconstruct` and `encode` read."""
@@ -178,8 +179,14 @@ class VoxSetVAE(nn.Module):
         """A batch through its latents on `tokens` anchors and back to meshes."""
         anchors = self.anchors_of(batch["surface"])
         latent = self.encode(batch, anchors)
-        rows = zip(latent, *anchors, strict=True)
-        return [reconstruction(self, *(x[None] for x in row), self.config.resolution) for row in rows]
+        resolution = self.config.resolution
+        grids = zip(
+            self.tsdf_grid(latent, *anchors, resolution),
+            self.color_grid(latent, *anchors, resolution // 2),
+            anchors.mask.sum(dim=1).tolist(),
+            strict=True,
+        )
+        return [extracted(*grid) for grid in grids]
 
     def voxels(self, points: Tensor) -> Tensor:
         """Points of the unit cube in voxels of the anchors' grid."""
@@ -217,6 +224,12 @@ class VoxSetVAE(nn.Module):
         encoding = self.shape_encoder.flops(rows, tokens, points + batch["sharp"].shape[1])
         decoding = self.shape_decoder.flops(rows, tokens, queries) + self.color_decoder.flops(rows, tokens, queries)
         return encoding + self.color_encoder.flops(rows, tokens, points) + decoding
+
+
+def each(tokens: Tensor, anchors: Anchors) -> Iterator[tuple[Tensor, Anchors]]:
+    """The samples of tokens [B,N,W] at anchors one by one, each as a batch of one."""
+    for one, positions, mask in zip(tokens, *anchors, strict=True):
+        yield one[None], Anchors(positions[None], mask[None])
 
 
 def for_each(value: int | Sequence[int], rows: int) -> Sequence[int]:
