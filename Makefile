@@ -6,6 +6,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PACKAGES := $(wildcard packages/*/pyproject.toml)
 ARGS ?=
+# Processes that share the tests, a file at a time.
+JOBS ?= auto
 
 .PHONY: install pretrain test test-slow test-alone lint clean
 
@@ -21,7 +23,7 @@ pretrain: install
 	$(BIN)/python examples/pretrain.py $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)

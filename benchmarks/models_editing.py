@@ -1,6 +1,6 @@
 """Local edits of procedural shapes that no model has seen: is the attribute met, does the rest stay where it was?
 
-    python benchmarks/models_editing.py [RUN] [edits=140] [seed=0] [only=[lamp,mug]] [picture=FILE.png]
+    python benchmarks/models_editing.py [RUN] [edits=140] [seed=0] [only=[lamp,mug]] [picture=FILE.png] [pipeline.KEY=..]
 
 RUN is a generator that was trained on shapes of variety .25, as examples/pretrain.py makes it. A region of each shape
 is made anew by a prompt that asks for another value of an attribute. The judge of a form is a classifier of that region
@@ -159,7 +159,7 @@ def edit(pipeline: Any, judge: Judge | ColorJudge, number: int, seed: int) -> tu
 
 def main(words: list[str]) -> None:
     given = read_words(words[1:])
-    pipeline = open_pipeline(words[0], {"name": "edit"})
+    pipeline = open_pipeline(words[0], {"name": "edit", **given.get("pipeline", {})})
     changes = [change for change in CHANGES if change.class_name in given.get("only", change.class_name)]
     each = max(1, int(given.get("edits", 140)) // len(changes))
     seed, voxels = int(given.get("seed", 0)), pipeline.resolution
