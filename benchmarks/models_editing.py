@@ -1,6 +1,6 @@
 """Local edits of procedural shapes that no model has seen: is the attribute met, does the rest stay where it was?
 
-    python benchmarks/models_editing.py [RUN] [edits=140] [seed=0] [only=[lamp,mug]] [picture=FILE.png] [pipeline.KEY=..]
+    python benchmarks/models_editing.py [RUN] [edits=140] [only=[lamp,mug]] [picture=FILE.png] [pipeline.KEY=..]
 
 RUN is a generator that was trained on shapes of variety .25, as examples/pretrain.py makes it. A region of each shape
 is made anew by a prompt that asks for another value of an attribute. The judge of a form is a classifier of that region
