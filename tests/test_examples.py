@@ -38,7 +38,7 @@ SMALL = [
 ]
 
 
-def example(folder: Path, name: str, *words: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+def example(folder: Path, name: str, *words: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "examples" / name, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
