@@ -138,7 +138,7 @@ def test_refusals_stand_in_their_requests_places(pipeline: VoxSet) -> None:
 
 
 def test_structures_of_another_grid_and_other_latents_are_refused(pipeline: VoxSet, runs: Path) -> None:
-    with pytest.raises(MaquetteError, match="voxset_latents"):
+    with pytest.raises(MaquetteError, match="not trained on latents"):
         VoxSet(VoxSetConfig(str(runs / "structure"), str(runs / "structure")))
     with pytest.raises(MaquetteError, match=r"8 cells a side, but .* have 4"):
         changed = runs.parent / "other"

@@ -37,6 +37,10 @@ class ToyAutoencoder(nn.Module):
         self.config = config
         self.weight = nn.Parameter(torch.ones(6))
 
+    @property
+    def latent_resolution(self) -> int:
+        return self.config.anchor_resolution
+
     def blocks(self) -> list[nn.Module]:
         return []
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
 from maquette_kernels.sparse.tensor import SparseTensor
 from maquette_models.adapters.hot_swap import HotSwap
-from maquette_models.pipelines.flow_stage import FlowStage, FlowStageConfig, drawn
+from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
+from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
 from maquette_models.sparse_voxels.voxel_surface import VoxelSurface
 from maquette_models.voxset.structures import occupied_voxels
@@ -44,22 +44,9 @@ class SparseVoxels(HotSwap):
 
     def __init__(self, config: SparseVoxelsConfig) -> None:
         self.config = config
-        run = load_run(config.run)
-        if "autoencoder" not in run.config.data or "latent_mean" not in run.facts:
-            raise MaquetteError(
-                f"'{config.run}' was not trained on latents; give a run whose data are 'sparse_latents'"
-            )
-        self.shape = FlowStage(run, config.shape_stage)
+        stages = open_stages(config.run, config.shape_stage, config.structure, config.structure_stage)
+        self.structure, self.shape, self.autoencoder, self.side, _ = stages
         self.model = self.shape.model
-        structure = load_run(relative_run(config.structure, run.folder))
-        self.structure = FlowStage(structure, config.structure_stage)
-        self.autoencoder = load_run(relative_run(run.config.data.autoencoder, run.folder)).model.requires_grad_(False)
-        self.side = int(structure.facts["latent_resolution"])
-        if self.side != self.autoencoder.latent_resolution:
-            raise MaquetteError(
-                f"'{config.structure}' makes structures of {self.side} cells a side, but the latents of '{config.run}' "
-                f"have {self.autoencoder.latent_resolution}; train the structure with that data.resolution"
-            )
         self.decoder = DualGrid(DualGridConfig())
 
     def __call__(self, request: Request) -> Asset:

@@ -14,10 +14,10 @@ from torch import Tensor
 from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Request
 from maquette_models.adapters.hot_swap import HotSwap
-from maquette_models.pipelines.flow_stage import FlowStage, FlowStageConfig, drawn
+from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
+from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.voxset.anchors import choose_anchors
 from maquette_models.voxset.structures import occupied_voxels
 
@@ -57,23 +57,10 @@ class VoxSet(HotSwap):
 
     def __init__(self, config: VoxSetConfig) -> None:
         self.config = config
-        run = load_run(config.run)
-        if "autoencoder" not in run.config.data or "latent_mean" not in run.facts:
-            raise MaquetteError(
-                f"'{config.run}' was not trained on latents; give a run whose data are 'voxset_latents'"
-            )
-        self.latents = FlowStage(run, config.latent_stage)
+        stages = open_stages(config.run, config.latent_stage, config.structure, config.structure_stage)
+        self.structure, self.latents, self.autoencoder, self.side, facts = stages
         self.model = self.latents.model
-        structure = load_run(relative_run(config.structure, run.folder))
-        self.structure = FlowStage(structure, config.structure_stage)
-        self.autoencoder = load_run(relative_run(run.config.data.autoencoder, run.folder)).model.requires_grad_(False)
-        self.tokens = config.tokens or int(run.facts["tokens"])
-        self.side = int(structure.facts["latent_resolution"])
-        if self.side != self.autoencoder.config.anchor_resolution:
-            raise MaquetteError(
-                f"'{config.structure}' makes structures of {self.side} cells a side, but the anchors of '{config.run}' "
-                f"have {self.autoencoder.config.anchor_resolution}; train the structure with that data.resolution"
-            )
+        self.tokens = config.tokens or int(facts["tokens"])
         self.decoder = plugins.build("decoders", config.decoder)
 
     def __call__(self, request: Request) -> Asset:

@@ -105,6 +105,11 @@ class VoxSetVAE(nn.Module):
         """Channels of a latent, shape before colour."""
         return self.config.shape_channels + self.config.color_channels
 
+    @property
+    def latent_resolution(self) -> int:
+        """Cells a side of the anchors' grid."""
+        return self.config.anchor_resolution
+
     def forward(
         self,
         cloud: SurfaceCloud,
