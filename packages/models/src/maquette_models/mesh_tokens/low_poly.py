@@ -37,7 +37,7 @@ class LowPolyConfig:
     """
 
     run: str = MISSING
-    temperature: float = 0.5
+    temperature: float = 1.0
     top_k: int = 0
     top_p: float = 0.95
     min_faces: int = 4
