@@ -30,7 +30,7 @@ SIZES = {
     "voxels": {"resolution": 16},
     "dual_grid": {"resolution": 16},
     "watertight": {"resolution": 16},
-    "views": {"count": 2, "size": 24, "channels": ["rgb", "depth", "normal", "position"]},
+    "views": {"count": 2, "size": 24, "channels": ["rgb", "depth", "normal", "position", "albedo", "material"]},
 }
 
 
@@ -189,3 +189,22 @@ def test_a_strangers_feature_works_in_the_children_too(tmp_path):
     twice = BuildConfig("procedural", str(tmp_path / "no"), 16, features=["grid", {"name": "grid"}])
     with pytest.raises(MaquetteError, match="'grid' is listed twice"):
         build_shards(twice)
+
+
+def test_views_know_the_materials_of_the_parts_they_see():
+    """Base colour and material of a pixel are those of the procedural part at its position."""
+    from maquette_data3d.features.shape_subject import ShapeSubject
+    from maquette_data3d.procedural import sample_shape
+
+    shape = sample_shape(0, 2, 0.25)
+    block = {"name": "views", "count": 2, "size": 24, "channels": ["normal", "position", "albedo", "material"]}
+    views = plugins.build("features", block).compute(ShapeSubject(shape, 64, 0.05))
+    seen = (views["view_normal"] != 0).any(1)
+    assert seen.any()
+    part = shape.part_of(np.moveaxis(views["view_position"], 1, -1)[seen].astype(np.float64))
+    made = shape.program.materials
+    told = np.moveaxis(views["view_material"], 1, -1)[seen]
+    expected = np.array([[made[p].metallic, made[p].roughness] for p in part]) * 255
+    assert np.mean(np.abs(told - expected).max(1) <= 1) > 0.97  # float16 moves a few pixels over an edge
+    color = np.moveaxis(views["view_albedo"], 1, -1)[seen] / 255
+    assert np.mean(np.abs(color - shape.program.part_colors[part]).max(1) < 0.02) > 0.8  # vertex colours blend at edges
