@@ -26,8 +26,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from maquette.types import Mesh
-from maquette_data3d.ingest.scene import Material
+from maquette.types import Material, Mesh
 from maquette_data3d.rendering import Surface, orbit, render, render_views, thumbnail
 
 VIEWS = 8

@@ -8,7 +8,7 @@ import trimesh
 from PIL import Image
 
 from maquette.errors import MaquetteError
-from maquette_data3d.ingest.read_mesh import read_mesh
+from maquette_data3d.ingest.read_asset import read_mesh
 from maquette_data3d.ingest.reading import ReadLimits, read
 
 MOST = ReadLimits(largest_faces=100_000)

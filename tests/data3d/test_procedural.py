@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from maquette.errors import MaquetteError
 from maquette_data3d.geometry.fields import cell_centres, mesh_field
-from maquette_data3d.ingest.read_mesh import read_mesh
+from maquette_data3d.ingest.read_asset import read_mesh
 from maquette_data3d.procedural import CLASSES, COLORS, FIRST_CLASSES, sample_shape
 from maquette_data3d.procedural.mesh_files import FORMATS, write_mesh_files
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maquette.errors import MaquetteError
-from maquette.types import Mesh
-from maquette_data3d.ingest.scene import Material
+from maquette.types import Material, Mesh
 from maquette_data3d.rendering import Camera, Surface, orbit, raster, render_views, thumbnail
 from maquette_data3d.rendering.textures import decoded
 

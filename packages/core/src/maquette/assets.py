@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from maquette import plugins
 from maquette.config import resolve_block
 from maquette.errors import MaquetteError, unknown_name
+from maquette.placement import in_unit_cube
 from maquette.progress import say
 from maquette.runs import RunFolder
 from maquette.types import Asset, Mesh, Request
@@ -101,8 +102,8 @@ def export(asset: Asset, path: str | Path) -> Path:
     return path
 
 
-def import_mesh(path: str | Path) -> Mesh:
-    """Read a mesh by the suffix of its file; it is centred and scaled into the unit cube.
+def import_asset(path: str | Path) -> Asset:
+    """Read a file by its suffix: mesh, materials, parts, skin and clips, in the file's own units, y up.
 
     Raises:
         MaquetteError: no importer for the suffix, no such file, or one that is broken.
@@ -111,5 +112,10 @@ def import_mesh(path: str | Path) -> Mesh:
     known = [entry.name for entry in plugins.registry("importers")]
     if path.suffix.lower() not in known:
         raise unknown_name("file format", path.suffix or path.name, known)
-    mesh: Mesh = plugins.build("importers", {"name": path.suffix.lower()})(path)
-    return mesh
+    asset: Asset = plugins.build("importers", {"name": path.suffix.lower()})(path)
+    return asset
+
+
+def import_mesh(path: str | Path) -> Mesh:
+    """The mesh of a file as models see it: centred and scaled into the unit cube. Raises as :func:`import_asset`."""
+    return in_unit_cube(import_asset(path).mesh)

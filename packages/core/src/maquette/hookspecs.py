@@ -98,7 +98,12 @@ def register_exporters(register: Register) -> None:
 
 @hookspec
 def register_importers(register: Register) -> None:
-    """Named by suffix (``.glb``); ``build(config)`` gives ``read(path)``, a Mesh in the unit cube of a file."""
+    """Named by suffix (``.glb``); ``build(config)`` gives ``read(path)``, an Asset in the file's own units, y up."""
+
+
+@hookspec
+def register_finishers(register: Register) -> None:
+    """``build(config)`` gives ``finish(asset)``: one step to a usable asset: repair, decimate, unwrap, bake."""
 
 
 @hookspec

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from maquette.errors import MaquetteError
+from maquette.types import Skeleton
 from maquette_data3d.ingest.colors import corner_colors
 from maquette_data3d.ingest.parts import Found, Part
 from maquette_data3d.ingest.pictures import Pictures
-from maquette_data3d.ingest.scene import Scene, Skeleton
+from maquette_data3d.ingest.scene import Scene
 
 _TURNS = {
     "x": np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from maquette.types import Material
     from maquette_data3d.ingest.parts import Part
     from maquette_data3d.ingest.pictures import Pictures
-    from maquette_data3d.ingest.scene import Material
 
 GREY = (158, 166, 176)
 _INWARDS = 0.04  # share of the way to the middle of a face: corners of texture islands bleed

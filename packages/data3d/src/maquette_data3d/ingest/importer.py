@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from maquette.types import Mesh
-from maquette_data3d.ingest.read_mesh import read_mesh
+from maquette.types import Asset
+from maquette_data3d.ingest.read_asset import read_asset
 
 
 @dataclass
@@ -15,11 +15,11 @@ class ImporterConfig:
 
 
 class Importer:
-    """Calls read one file into a Mesh, centred, its longest side 0.9, y up."""
+    """Calls read one file into an Asset in its own units, y up."""
 
     def __init__(self, config: ImporterConfig) -> None:
         pass
 
-    def __call__(self, path: Path) -> Mesh:
-        """See `read_mesh`."""
-        return read_mesh(path)
+    def __call__(self, path: Path) -> Asset:
+        """See `read_asset`."""
+        return read_asset(path)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from maquette.types import Material
 from maquette_data3d.ingest.beside import Beside
 from maquette_data3d.ingest.colors import to_linear
 from maquette_data3d.ingest.pictures import Pictures
-from maquette_data3d.ingest.scene import Material
 
 _MAPS = {
     "map_kd": "base_color",

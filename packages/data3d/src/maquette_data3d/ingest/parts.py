@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maquette.types import Material, Skeleton
 from maquette_data3d.ingest.pictures import Pictures
-from maquette_data3d.ingest.scene import Material, Skeleton
 
 
 @dataclass

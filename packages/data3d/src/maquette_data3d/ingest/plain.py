@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from maquette.errors import MaquetteError
+from maquette.types import Material
 from maquette_data3d.ingest.beside import Beside
 from maquette_data3d.ingest.colors import light_of
 from maquette_data3d.ingest.limits import ReadLimits
 from maquette_data3d.ingest.parts import Found, Part
 from maquette_data3d.ingest.pictures import Pictures
-from maquette_data3d.ingest.scene import Material
 
 _TEXTURE_COMMENT = b"comment TextureFile"
 

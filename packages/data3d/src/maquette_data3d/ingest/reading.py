@@ -11,9 +11,9 @@ from maquette.errors import MaquetteError
 from maquette_data3d.ingest import declared
 from maquette_data3d.ingest.assembly import assemble
 from maquette_data3d.ingest.limits import ReadLimits, parsing
-from maquette_data3d.ingest.scene import Material, Scene, Skeleton
+from maquette_data3d.ingest.scene import Scene
 
-__all__ = ["Material", "ReadLimits", "Scene", "Skeleton", "read"]
+__all__ = ["ReadLimits", "Scene", "read"]
 
 _FLAT = 1e-5
 # Modules, not functions: a format's libraries are loaded when a file of it comes.

@@ -2,51 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Material:
-    """A metallic-roughness surface, named after the core material of glTF 2.0 (Khronos, 2017-2021).
-
-    Attributes:
-        name: as in the file, "" where it has none.
-        base_color: linear light and opacity, each in [0, 1].
-        metallic: in [0, 1].
-        roughness: perceptual, in [0, 1].
-        emissive: linear light; may pass 1.
-        alpha_mode: "opaque", "mask" or "blend".
-        double_sided: the back is meant to be seen.
-        textures: places in `Scene.images` by role: "base_color", "metallic_roughness", "normal", "occlusion",
-            "emissive". All are addressed by `Scene.uv`; base colour and emission are sRGB, the others are data.
-    """
-
-    name: str = ""
-    base_color: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    metallic: float = 0.0
-    roughness: float = 1.0
-    emissive: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    alpha_mode: str = "opaque"
-    double_sided: bool = False
-    textures: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """Joints in the pose that the vertices show.
-
-    Attributes:
-        names: one a joint, unique.
-        parents: int32 [J], the nearest joint above, -1 at a root.
-        rest: float64 [J, 4, 4], joint to model space (columns are the joint's axes and origin, metres or whatever
-            unit the vertices have).
-    """
-
-    names: tuple[str, ...]
-    parents: np.ndarray
-    rest: np.ndarray
+from maquette.types import Material, Skeleton
 
 
 @dataclass(frozen=True)

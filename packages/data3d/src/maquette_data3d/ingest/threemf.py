@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from maquette.errors import MaquetteError
+from maquette.types import Material
 from maquette_data3d.ingest.archive import checked, content
 from maquette_data3d.ingest.colors import light_of
 from maquette_data3d.ingest.limits import ReadLimits
 from maquette_data3d.ingest.parts import Found, Part
 from maquette_data3d.ingest.pictures import Pictures
-from maquette_data3d.ingest.scene import Material
 from maquette_data3d.ingest.threemf_model import Model, Object, Use, parsed, start_part
 
 _UNITS = {"micron": 1e-6, "millimeter": 1e-3, "centimeter": 1e-2, "inch": 0.0254, "foot": 0.3048, "meter": 1.0}

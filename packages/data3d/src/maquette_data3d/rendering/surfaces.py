@@ -13,8 +13,9 @@ from maquette_data3d.rendering import raster
 from maquette_data3d.rendering.textures import Textures, decoded
 
 if TYPE_CHECKING:
+    from maquette.types import Material
     from maquette_data3d.geometry.repair import CleanMesh
-    from maquette_data3d.ingest.scene import Material, Scene
+    from maquette_data3d.ingest.scene import Scene
 
 _GREY = 158
 _CREASE = 40.0
@@ -55,7 +56,7 @@ class Surface:
         corner_colors: uint8 [F, 3, 3] sRGB, seen where no image is.
         uv: float32 [F, 3, 2], (0, 0) is the upper left of an image, None without images.
         material: int32 [F] place in `materials`, -1 for a plain dielectric, None where every face is.
-        materials: as `maquette_data3d.ingest.scene.Material`.
+        materials: as `maquette.types.Material`.
         images: encoded PNG, JPEG or WebP files that the materials speak of; decoded when they are first seen.
 
     A material without an image for its base colour shows the corner colours: they hold its factor already.

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from maquette.errors import MaquetteError
+from maquette.types import Skeleton
 from maquette_data3d.ingest.gltf import accessors
 from maquette_data3d.ingest.gltf.document import Document
 from maquette_data3d.ingest.gltf.nodes import NodeTree
 from maquette_data3d.ingest.gltf.primitives import Primitive
-from maquette_data3d.ingest.scene import Skeleton
 
 _ROWS = 65536
 

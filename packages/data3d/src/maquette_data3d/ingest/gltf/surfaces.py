@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from maquette.types import Material
 from maquette_data3d.ingest.gltf.document import Document
 from maquette_data3d.ingest.pictures import Pictures
-from maquette_data3d.ingest.scene import Material
 
 _OLD = "KHR_materials_pbrSpecularGlossiness"
 _TRANSFORM = "KHR_texture_transform"

@@ -1,0 +1,94 @@
+"""Reading one mesh file into maquette's own types, in this process: for files that one trusts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from maquette.errors import MaquetteError
+from maquette.placement import in_unit_cube
+from maquette.types import Asset, Mesh, Skeleton, Skin
+from maquette_data3d.ingest import declared
+from maquette_data3d.ingest.reading import ReadLimits, Scene, read
+
+
+def read_mesh(path: str | Path, normalised: bool = True, largest_faces: int = 2_000_000) -> Mesh:
+    """The mesh of a file; see :func:`read_asset`.
+
+    Args:
+        path: the file.
+        normalised: centre it and scale its longest side to 0.9; otherwise its own units stay.
+        largest_faces: refuse more than this.
+    """
+    mesh = read_asset(path, largest_faces).mesh
+    return in_unit_cube(mesh) if normalised else mesh
+
+
+def read_asset(path: str | Path, largest_faces: int = 2_000_000) -> Asset:
+    """Reads GLB, glTF, OBJ, PLY, STL, OFF, 3MF, FBX, or a ZIP with one of them in it; y is up afterwards.
+
+    Returns:
+        A mesh in the file's own units, with a vertex a color where colors differ between the faces around it,
+        vertices as in the file otherwise.
+
+    Raises:
+        MaquetteError: the file is missing, of another format, or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MaquetteError(f"mesh file '{path}' does not exist")
+    if path.suffix.lower() not in declared.SUFFIXES:
+        raise MaquetteError(f"mesh file '{path}' is not one of {', '.join(declared.SUFFIXES)}")
+    try:
+        scene = read(path, ReadLimits(largest_faces=largest_faces))
+    except MaquetteError as error:
+        raise MaquetteError(f"mesh file '{path}' cannot be used: {error}") from None
+    return Asset(_mesh(scene), {"source": path.name, "up_axis": scene.up_axis})
+
+
+def _mesh(scene: Scene) -> Mesh:
+    vertex, faces, colors = _vertices(scene)
+    return Mesh(
+        vertices=scene.vertices[vertex].astype(np.float32),
+        faces=faces,
+        colors=np.concatenate([colors, np.full((len(colors), 1), 255, np.uint8)], 1),
+        uv=scene.uv,
+        material=scene.material if scene.materials else None,
+        materials=scene.materials,
+        images=scene.images,
+        part=scene.part,
+        part_names=scene.part_names,
+        skin=_skin(scene, vertex),
+        unit_m=scene.unit_m,
+    )
+
+
+def _vertices(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of the scene's vertices each vertex is [V], faces int32 [F, 3], colors uint8 [V, 3]."""
+    corners, colors = scene.faces.reshape(-1), scene.corner_colors.reshape(-1, 3).astype(np.int64)
+    key = ((corners << 24) | (colors[:, 0] << 16)) | (colors[:, 1] << 8) | colors[:, 2]
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    return corners[first], index.reshape(-1, 3).astype(np.int32), colors[first].astype(np.uint8)
+
+
+def _skin(scene: Scene, vertex: np.ndarray) -> Skin | None:
+    if scene.skeleton is None or scene.joints is None or scene.weights is None:
+        return None
+    skeleton, place = _parents_first(scene.skeleton)
+    return Skin(skeleton, place[scene.joints[vertex]], np.maximum(scene.weights[vertex], 0))
+
+
+def _parents_first(skeleton: Skeleton) -> tuple[Skeleton, np.ndarray]:
+    """The skeleton with each joint after its parent, and the new place of each old one, int32 [J]."""
+    depth = np.zeros(len(skeleton.parents), np.int64)
+    above = skeleton.parents.copy()
+    while (above >= 0).any():
+        depth += above >= 0
+        above = np.where(above >= 0, skeleton.parents[above], -1)
+    order = np.argsort(depth, kind="stable")
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    parents = skeleton.parents[order]
+    parents = np.where(parents >= 0, place[parents], -1).astype(np.int32)
+    return Skeleton(tuple(skeleton.names[i] for i in order), parents, skeleton.rest[order]), place
