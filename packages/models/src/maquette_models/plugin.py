@@ -14,6 +14,8 @@ ARCHITECTURES = {
     "sparse_vae": "sparse_voxels.sparse_vae:SparseVAE",
     "voxset_vae": "voxset.voxset_vae:VoxSetVAE",
     "mesh_transformer": "mesh_tokens.mesh_transformer:MeshTransformer",
+    "paint_vae": "texturing.paint_vae:PaintVAE",
+    "part_segmenter": "parts.part_segmenter:PartSegmenter",
 }
 FINETUNING = {"lora": "LoRAConfig", "partial": "PartialConfig"}  # architectures that are built on a run
 CONDITIONERS = {
@@ -27,6 +29,7 @@ CONDITIONERS = {
     "views": "conditioners.views:Views",
     "dino_image": "conditioners.dino_image:DINOImage",
     "shape": "conditioners.shape:Shape",
+    "face_count": "conditioners.face_count:FaceCount",
 }
 OBJECTIVES = {
     "vae": "objectives.vae_objective:VAEObjective",
@@ -36,6 +39,8 @@ OBJECTIVES = {
     "voxset_vae": "voxset.voxset_vae_objective:VoxSetVAEObjective",
     "sparse_vae": "sparse_voxels.sparse_vae_objective:SparseVAEObjective",
     "next_mesh_token": "mesh_tokens.next_mesh_token:NextMeshToken",
+    "paint_vae": "texturing.paint_vae_objective:PaintVAEObjective",
+    "part_labels": "parts.part_objective:PartLabels",
 }
 DATASETS = {
     "latents": "latents.latents:Latents",
@@ -43,6 +48,7 @@ DATASETS = {
     "voxset_latents": "voxset.latents:VoxSetLatents",
     "sparse_latents": "sparse_voxels.sparse_latents:SparseLatents",
     "mesh_tokens": "mesh_tokens.mesh_dataset:MeshTokens",
+    "paint_latents": "texturing.paint_latents:PaintLatents",
 }
 SAMPLERS = {
     "euler": "samplers.euler:Euler",
@@ -72,6 +78,7 @@ PIPELINES = {
     "edit": "editing.edit:Edit",
     "sparse_voxels": "sparse_voxels.pipeline:SparseVoxels",
     "low_poly": "mesh_tokens.low_poly:LowPoly",
+    "texture": "texturing.texture:Texture",
 }
 
 

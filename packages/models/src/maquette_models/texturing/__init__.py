@@ -1,0 +1,1 @@
+"""Painting shapes that are given: base colour, metallic, roughness and opacity."""
