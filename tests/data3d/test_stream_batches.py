@@ -171,3 +171,26 @@ def test_positions_name_samples_of_the_endless_sequence(folder):
     assert by_position(0, 2) | by_position(1, 2) == whole
     held_out = [place for batch in opened(folder).val_dataloader() for place in batch["position"].tolist()]
     assert held_out == list(range(len(held_out))) and held_out
+
+
+def test_names_of_parts_come_with_samples_and_facts(shards):
+    data = plugins.build(
+        "datasets",
+        {
+            "name": "shards",
+            "folder": str(shards),
+            "fields": ["surface"],
+            "points": 16,
+            "part_names": True,
+            "batch_size": 8,
+        },
+    )
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    chairs = [names for names, caption in zip(batch["part_names"], batch["caption"], strict=True) if "chair" in caption]
+    assert all({"legs", "seat"} <= set(names) for names in chairs)
+    assert set().union(*batch["part_names"]) <= set(data.facts()["part_names"])
+    assert data.facts()["part_names"] == sorted(set(data.facts()["part_names"]))
+    data = plugins.build("datasets", {"name": "shards", "folder": str(shards), "fields": ["surface"], "points": 16})
+    data.setup("fit")
+    assert "part_names" not in data.facts() and "part_names" not in next(iter(data.train_dataloader()))

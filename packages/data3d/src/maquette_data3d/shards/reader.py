@@ -52,6 +52,11 @@ class Entry:
         return self._json("lineage")
 
     @property
+    def part_names(self) -> list[str]:
+        """What `surface_part` counts in; empty where the build did not say."""
+        return [str(name) for name in self.lineage.get("names", {}).get("parts", ())]
+
+    @property
     def thumbnail(self) -> bytes | None:
         """An encoded picture."""
         return self._table.value("thumbnail", self.number)

@@ -48,6 +48,8 @@ class ShardsConfig:
     """Draws among a sample's captions anew each time, where the build stored more than one."""
     attributes: bool = False
     """Batches hold `attributes` too: what is known of each object, a mapping a sample."""
+    part_names: bool = False
+    """Batches hold `part_names` too: what `surface_part` counts in, a list a sample; facts hold all of them."""
     verify: bool = False
     """Compares each sample with its checksum when it is first read."""
     seed: int = 0

@@ -113,11 +113,13 @@ class Loader:
             "id": [index.value("id", number) for index, number in texts],
             "caption": [index.value("caption", number) for index, number in texts],
             "class_id": torch.tensor([int(class_ids[source][number]) for source, number in samples]),
-            **self._attributes(samples),
+            **self._told(samples),
             **self.assemble(rows, stage),
         }
 
-    def _attributes(self, samples: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        if not self.config.attributes:
-            return {}
-        return {"attributes": [self.sources.readers[source].entry(number).attributes for source, number in samples]}
+    def _told(self, samples: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """What the index says of samples beside their captions, where it is asked for."""
+        entries = [self.sources.readers[source].entry(number) for source, number in samples]
+        attributes = {"attributes": [entry.attributes for entry in entries]} if self.config.attributes else {}
+        parts = {"part_names": [entry.part_names for entry in entries]} if self.config.part_names else {}
+        return {**attributes, **parts}

@@ -25,10 +25,12 @@ class Sources:
         feeds: what each source gives to the training.
         classes: of all folders, in the order in which they first come.
         class_ids: per source, the place in `classes` of each sample of its index.
+        part_names: whether the facts tell the parts' names.
     """
 
     def __init__(self, config: ShardsConfig) -> None:
         listed = config.listed_sources()
+        self.part_names = config.part_names
         opened = {source.folder: ShardReader(source.folder, config.cache) for source in listed}
         self.folders = list(opened.values())
         self.damaged = {reader: reader.damaged() for reader in self.folders}
@@ -114,8 +116,15 @@ class Sources:
                 raise MaquetteError(f"{NAME}: its sources differ in {name}: {values}; build them alike")
             if values:
                 facts[name] = values[0]
+        if self.part_names:
+            facts["part_names"] = self._part_names()
         held_out = sum(len(reader.split("validation")) for reader in self.folders)
         return {**facts, "train_samples": sum(len(feed) for feed in self.feeds), "validation_samples": held_out}
+
+    def _part_names(self) -> list[str]:
+        """Of all training samples, sorted."""
+        lists = (feed.reader.entry(int(number)).part_names for feed in self.feeds for number in feed.numbers)
+        return sorted(set().union(*lists))
 
 
 def _union(lists: Any) -> list[str]:

@@ -1,0 +1,1 @@
+"""Meshes cut into named parts by a model that was trained on labelled surface points."""
