@@ -24,7 +24,8 @@ from maquette_models.mesh_tokens.grammar import Grammar
 from maquette_models.mesh_tokens.mesh_dataset import MeshTokens, MeshTokensConfig
 from maquette_models.mesh_tokens.mesh_transformer import MeshTransformer
 from maquette_models.mesh_tokens.quantise import quantise
-from maquette_models.mesh_tokens.writing_meshes import Author, last_tokens, write_meshes
+from maquette_models.mesh_tokens.writing_meshes import author, write_meshes
+from maquette_models.transformer.writing_sequences import last_tokens
 
 FACES = (100, 200, 400, 800)
 SIZES = ((1, 128), (8, 128), (1, 256))  # sequences and tokens of each
@@ -70,14 +71,14 @@ def speed() -> None:
 @torch.inference_mode()
 def write_without(model: MeshTransformer, condition: dict[str, torch.Tensor], grammar: Grammar, rows: int) -> float:
     """Tokens a second where each token takes a forward pass over all before it."""
-    authors = [Author(grammar, Choice(), seed) for seed in range(rows)]
-    start, read = time.process_time(), [last_tokens(authors)]
-    while not all(author.writing.finished for author in authors):
+    authors = [author(grammar, Choice(), seed) for seed in range(rows)]
+    start, read = time.process_time(), [last_tokens(authors, model.vocabulary.levels)]
+    while not all(one.writing.finished for one in authors):
         inputs = (torch.cat(parts, dim=1) for parts in zip(*read, strict=True))
-        for author, logits in zip(authors, model(*inputs, condition)[:, -1].numpy(), strict=True):
-            author.go_on(logits)
-        read.append(last_tokens(authors))
-    return sum(len(author.tokens) for author in authors) / (time.process_time() - start)
+        for one, logits in zip(authors, model(*inputs, condition)[:, -1].numpy(), strict=True):
+            one.go_on(logits)
+        read.append(last_tokens(authors, model.vocabulary.levels))
+    return sum(len(one.tokens) for one in authors) / (time.process_time() - start)
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from maquette_models.mesh_tokens.grammar import Grammar, Writing
 from maquette_models.mesh_tokens.mesh_transformer import MeshTransformer
 from maquette_models.mesh_tokens.quantise import Codes
 from maquette_models.mesh_tokens.vocabulary import END, START
+from maquette_models.transformer.writing_sequences import Author, write_sequences
 
 
 @dataclass(frozen=True)
@@ -33,31 +33,11 @@ class Written:
     cut: bool
 
 
-class Author:
-    """One sequence under way, with the random numbers that are its own."""
-
-    def __init__(self, grammar: Grammar, choice: Choice, seed: int) -> None:
-        self.writing, self.choice = Writing(grammar), choice
-        self.rng = np.random.default_rng(fold("mesh_writing", seed))
-        self.tokens: list[int] = []
-        self.cut = False
-        self._write(START)
-
-    def go_on(self, logits: NDArray[np.float32]) -> None:
-        """Choose and write the next token; nothing more after END."""
-        if self.writing.finished:
-            return
-        allowed = self.writing.allowed()
-        token = self.choice(logits, allowed, self.rng.random())
-        self.cut = token == END and int(allowed.sum()) == 1 and int(logits.argmax()) != END
-        self._write(token)
-
-    def _write(self, token: int) -> None:
-        self.writing.accept(token)
-        self.tokens.append(token)
+def author(grammar: Grammar, choice: Choice, seed: int) -> Author[Writing]:
+    """The author of a mesh by a seed."""
+    return Author(Writing(grammar), choice, fold("mesh_writing", seed), first=START, end=END)
 
 
-@torch.inference_mode()
 def write_meshes(
     model: MeshTransformer,
     condition: Mapping[str, Tensor],
@@ -72,26 +52,8 @@ def write_meshes(
     Args:
         seeds: of each mesh's random numbers.
         grammar: with a bound of tokens.
-        rows: fill up to so many rows. Products of matrices sum in an order that depends on the number of rows: with
-            always the same number a mesh does not depend on how many are written beside it.
+        rows: see `write_sequences`.
     """
-    authors = [Author(grammar, choice, seed) for seed in seeds]
-    rows = max(rows, len(authors))
-    filled = torch.arange(rows).clamp(max=len(authors) - 1)
-    condition = {key: value[filled] for key, value in condition.items()}
-    reading = model.reading(rows, grammar.max_tokens)
-    while not all(author.writing.finished for author in authors):
-        tokens, places, positions = (value[filled] for value in last_tokens(authors))
-        logits = model.step(tokens, places, positions, condition, reading)[:, -1].float().numpy()
-        for author, row in zip(authors, logits, strict=False):
-            author.go_on(row)
+    authors = [author(grammar, choice, seed) for seed in seeds]
+    write_sequences(model, condition, authors, grammar.max_tokens, rows)
     return [Written(np.array(a.tokens), a.writing.mesh_faces(), a.cut) for a in authors]
-
-
-def last_tokens(authors: Sequence[Author]) -> tuple[Tensor, Tensor, Tensor]:
-    """What `step` reads of the last token of each: tokens [B,1], places [B,1,3], positions [B,1,3]."""
-    nowhere = (authors[0].writing.vocabulary.levels,) * 3
-    tokens = torch.tensor([[author.tokens[-1]] for author in authors])
-    places = torch.tensor([[author.writing.place or nowhere] for author in authors])
-    positions = torch.tensor([[author.writing.position] for author in authors], dtype=torch.float32)
-    return tokens, places, positions
