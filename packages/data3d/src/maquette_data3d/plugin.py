@@ -19,6 +19,7 @@ FEATURES = {
     "triangles": "triangles:Triangles",
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
+FINISHERS = {"unwrap": "unwrap:Unwrap"}
 
 
 @hookimpl
@@ -57,6 +58,12 @@ def register_exporters(register: Register) -> None:
 def register_importers(register: Register) -> None:
     for suffix in ("glb", "gltf", "obj", "ply", "stl", "off", "3mf", "fbx", "zip"):
         register(f".{suffix}", f"{HERE}.ingest.importer:ImporterConfig", f"{HERE}.ingest.importer:Importer")
+
+
+@hookimpl
+def register_finishers(register: Register) -> None:
+    for name, target in FINISHERS.items():
+        register(name, f"{HERE}.finishing.{target}Config", f"{HERE}.finishing.{target}")
 
 
 @hookimpl
