@@ -43,6 +43,7 @@ OBJECTIVES = {
     "part_labels": "parts.part_objective:PartLabels",
 }
 DATASETS = {
+    "view_textures": "texturing.view_dataset:ViewTextures",
     "latents": "latents.latents:Latents",
     "structures": "voxset.structures:Structures",
     "voxset_latents": "voxset.latents:VoxSetLatents",
@@ -73,6 +74,7 @@ METRICS = {
     "attribute_accuracy": "metrics.attribute_accuracy:AttributeAccuracy",
 }
 PIPELINES = {
+    "view_texture": "texturing.view_texture:ViewTexture",
     "text_to_3d": "pipelines.text_to_3d:TextTo3D",
     "voxset": "voxset.pipeline:VoxSet",
     "edit": "editing.edit:Edit",

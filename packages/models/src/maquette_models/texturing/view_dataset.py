@@ -14,7 +14,7 @@ from maquette.errors import MaquetteError
 from maquette_models.latents.latents import LatentsConfig
 from maquette_models.latents.token_latents import TokenLatents
 from maquette_models.latents.token_split import EncodedTokens, TokenSplit, joined
-from maquette_models.shards import read_shards, shard_facts
+from maquette_models.shards import open_shards, read_shards
 from maquette_models.texturing.view_tokens import ATTRIBUTES, SHAPE, attribute_patches, view_tokens
 
 FIELDS = ("view_position", "view_normal", "view_albedo", "view_material")
@@ -56,18 +56,20 @@ class ViewTextures(TokenLatents):
         Raises:
             MaquetteError: pictures that do not divide into patches.
         """
-        facts = shard_facts(shards, self.config.reader)
-        size = int(facts.get("view_size", 0))
-        if not size or size % self.config.patch:
+        facts = dict(open_shards(shards, self.config.reader, FIELDS, points=0).facts())
+        first = next(read_shards(shards, "train", self.config.reader, fields=FIELDS, points=0))
+        views, size = (int(first["view_position"].shape[axis]) for axis in (1, 4))
+        if size % self.config.patch:
             raise MaquetteError(
                 f"dataset '{self.name}': '{shards}' has pictures of {size} pixels, patches have {self.config.patch}; "
                 "build the feature 'views' at a multiple of it"
             )
-        return EncodedTokens({split: self.read_split(shards, split) for split in SPLITS}, facts)
+        splits = {split: self.read_split(shards, split) for split in SPLITS}
+        return EncodedTokens(splits, {**facts, "views": views, "view_size": size})
 
     def read_split(self, shards: str, split: str) -> TokenSplit:
         """The tokens of one split."""
-        batches = read_shards(shards, split, self.config.reader, fields=list(FIELDS), points=0)
+        batches = read_shards(shards, split, self.config.reader, fields=FIELDS, points=0)
         return joined([self.tokens_of(batch) for batch in batches])
 
     def tokens_of(self, batch: Mapping[str, Any]) -> TokenSplit:
