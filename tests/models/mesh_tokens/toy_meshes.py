@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,35 @@ class ToyMeshes(pl.LightningDataModule):
         return {"classes": ["box", "pyramid"]}
 
 
-def batch(numbers: list[int]) -> dict[str, Any]:
-    meshes = [toy_mesh(n) for n in numbers]
+def finer(mesh: Mesh) -> Mesh:
+    """The same surface, each face cut in two at the middle of its longest side."""
+    vertices, faces = list(mesh.vertices), []
+    for face in mesh.faces:
+        corners = mesh.vertices[face]
+        turn = int(np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1).argmax())
+        a, b, c = np.roll(face, -turn)
+        vertices.append((mesh.vertices[a] + mesh.vertices[b]) / 2)
+        faces += [(a, len(vertices) - 1, c), (len(vertices) - 1, b, c)]
+    return Mesh(np.array(vertices, np.float32), np.array(faces, np.int32))
+
+
+TWINS = [(plain := Mesh(CORNERS * np.float32([0.45, 0.1, 0.3]), BOX)), finer(plain)]
+
+
+class Twins(ToyMeshes):
+    """One box in two ways; one more of each is held out."""
+
+    def train_dataloader(self) -> Iterator[dict[str, Any]]:
+        while True:
+            yield batch([0, 1], TWINS)
+
+    def val_dataloader(self) -> list[dict[str, Any]]:
+        return [batch([2, 3], TWINS)]
+
+
+def batch(numbers: list[int], cycle: Sequence[Mesh] = ()) -> dict[str, Any]:
+    """What the shards would give of some meshes, or of those in a cycle."""
+    meshes = [cycle[n % len(cycle)] if cycle else toy_mesh(n) for n in numbers]
     found: dict[str, Any] = {
         "class_id": torch.tensor([n % 2 for n in numbers]),
         "caption": ["a pyramid" if n % 2 else "a box" for n in numbers],
@@ -77,6 +104,7 @@ def batch(numbers: list[int]) -> dict[str, Any]:
 @hookimpl
 def register_datasets(register: Any) -> None:
     register("toy_meshes", ToyMeshesConfig, ToyMeshes)
+    register("toy_twins", ToyMeshesConfig, Twins)
 
 
 def install() -> None:
@@ -91,16 +119,27 @@ def model_block(**changes: Any) -> dict[str, Any]:
     return {"name": "mesh_transformer", **sizes, "conditioner": conditioner, **changes}
 
 
-def train_toy(folder: Path, steps: int, **changes: Any) -> Path:
+def train_twins(folder: Path, steps: int) -> Path:
+    """A run that sees points on edges, and how many faces are asked for."""
+    shape = {"points": 64, "tokens": 8, "depth": 1, "heads": 2, "drop": 0.0}
+    parts = {"shape": shape, "face_count": {"drop": 0.0}}
+    model = model_block(conditioner={"name": "composite", "width": 32, "drop_all": 0.0, "parts": parts})
+    data = {"reader": "toy_twins", "batch_size": 2, "limit": 2, "max_faces": 24, "edge_share": 0.5}
+    return train_toy(folder, steps, data, model)
+
+
+def train_toy(
+    folder: Path, steps: int, data: dict[str, Any] | None = None, model: dict[str, Any] | None = None
+) -> Path:
     """A run of a tiny model on the toy meshes, with a pipeline."""
-    data = {"name": "mesh_tokens", "shards": "toy", "reader": "toy_meshes", "blocks": 4, "offsets": 8, "points": 64}
+    block = {"name": "mesh_tokens", "shards": "toy", "reader": "toy_meshes", "blocks": 4, "offsets": 8, "points": 64}
     config = {
         "folder": str(folder),
-        "data": {**data, "batch_size": 4, "limit": 4, "max_faces": 12},
-        "model": model_block(),
+        "data": {**block, "batch_size": 4, "limit": 4, "max_faces": 12, **(data or {})},
+        "model": model or model_block(),
         "objective": {"name": "next_mesh_token"},
         "optimizer": {"learning_rate": 0.005, "warmup_steps": 5, "schedule": "cosine"},
-        "train": {"steps": steps, "ema_decays": [0.9], "threads": 1, **changes},
+        "train": {"steps": steps, "ema_decays": [0.9], "threads": 1},
         "pipeline": {"name": "low_poly", "temperature": 1.0, "top_p": 1.0, "rows": 4},
         "loggers": ["csv"],
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,9 +76,16 @@ def write_samples(run: str | Path, sources: Sequence[LowPoly], count: int, seed:
     for start in track(range(0, count, rows), "Writing meshes"):
         numbers = range(start, min(start + rows, count))
         chosen = [sources[number % len(sources)] for number in numbers]
-        asked = [Request(seed=seed + n, mesh=source.mesh) for n, source in zip(numbers, chosen, strict=True)]
+        asked = [asked_for(pipeline, source, seed + n) for n, source in zip(numbers, chosen, strict=True)]
         found += [Sample(*pair) for pair in zip(chosen, pipeline.batch(asked), strict=True)]
     return found
+
+
+def asked_for(pipeline: Any, sample: LowPoly, seed: int = 0) -> Request:
+    """The request to write a mesh again, with as many faces where the run was trained on their number."""
+    levels = pipeline.model.vocabulary.levels
+    options = {"faces": len(quantise(sample.mesh, levels))} if pipeline.takes_face_count else {}
+    return Request(seed=seed, mesh=sample.mesh, options=options)
 
 
 def mesh_figures(samples: Sequence[Sample], levels: int) -> dict[str, Figure]:
@@ -197,7 +205,7 @@ def exactly_rebuilt(run: str | Path) -> Figure:
     data = open_meshes(trained)
     pipeline = open_pipeline(run, {"temperature": 0.0})
     levels, samples = data.tokeniser.vocabulary.levels, data.splits["train"]
-    assets = pipeline.batch([Request(mesh=sample.mesh) for sample in samples])
+    assets = pipeline.batch([asked_for(pipeline, sample) for sample in samples])
     same = [
         isinstance(asset, Asset) and np.array_equal(quantise(asset.mesh, levels), quantise(sample.mesh, levels))
         for sample, asset in zip(samples, assets, strict=True)

@@ -17,21 +17,21 @@ from maquette.runs import load_run
 from maquette.types import Asset, Mesh, Request
 from maquette_models.mesh_tokens.augmentation import LONGEST, frame, place
 from maquette_models.mesh_tokens.choice import Choice
+from maquette_models.mesh_tokens.edge_points import points_with_edges
 from maquette_models.mesh_tokens.grammar import Grammar
 from maquette_models.mesh_tokens.mesh_transformer import MeshTransformer
 from maquette_models.mesh_tokens.quantise import restore
 from maquette_models.mesh_tokens.writing_meshes import Written, write_meshes
-from maquette_models.metrics.surface_points import surface_points
 
 MOST_A_FACE = 6  # tokens, of a fan with one face whose corners lie in three blocks
-OPTIONS = ("points", "normals", "temperature", "top_k", "top_p")
+OPTIONS = ("points", "normals", "faces", "temperature", "top_k", "top_p")
 
 
 @dataclass
 class LowPolyConfig:
     """`run` is the folder of a run of architecture `mesh_transformer`. `temperature`, `top_k` and `top_p` as in
-    `Choice`; a request may change them. `max_faces` 0 means the dataset's; `max_tokens` 0 as many as
-    so many faces can take.
+    `Choice`; a request may change them, and say how many `faces` it wants where the run was trained on their number.
+    `max_faces` 0 means the dataset's; `max_tokens` 0 as many as so many faces can take.
 
     Always `rows` sequences are computed together, filled up where there are fewer requests.
     """
@@ -48,11 +48,11 @@ class LowPolyConfig:
 
 @dataclass(frozen=True)
 class Order:
-    """A request read: `surface` and `normals` float32 [1, P, 3] in the model's cube, and how they lie in the user's."""
+    """A request read: what the conditioner is given, a batch of one row with `surface` and `normals` [1, P, 3] in the
+    model's cube, and how they lie in the user's."""
 
     request: Request
-    surface: Tensor
-    normals: Tensor
+    condition: Mapping[str, Tensor]
     centre: np.ndarray
     scale: float
     choice: Choice
@@ -69,10 +69,15 @@ class LowPoly:
                 f"'{config.run}' is no run of a mesh transformer; give one whose model is 'mesh_transformer'"
             )
         self.model = run.model.requires_grad_(False)
-        self.points = int(run.facts["mesh_points"])
+        self.points, self.edge_share = int(run.facts["mesh_points"]), float(run.facts.get("mesh_edge_share", 0.0))
         most = config.max_faces or int(run.facts["mesh_max_faces"])
         tokens = config.max_tokens or 2 + MOST_A_FACE * most
         self.grammar = Grammar(self.model.vocabulary, config.min_faces, most, tokens)
+
+    @property
+    def takes_face_count(self) -> bool:
+        """Whether a request may say how many faces it wants."""
+        return "face_count" in self.model.conditioner.example_batch(1)
 
     def __call__(self, request: Request) -> Asset:
         """The asset of one request, where the mesh or the points of the request are.
@@ -96,10 +101,7 @@ class LowPoly:
     @torch.inference_mode()
     def _write(self, orders: Sequence[Order]) -> list[Written]:
         # Conditions are encoded one by one: what a row's encoding is must not depend on the rows beside it.
-        prepared = [
-            self.model.conditioner.prepare({"surface": order.surface, "normals": order.normals}) for order in orders
-        ]
-        encoded = [self.model.encode_condition(one) for one in prepared]
+        encoded = [self.model.encode_condition(self.model.conditioner.prepare(order.condition)) for order in orders]
         condition = {key: torch.cat([one[key] for one in encoded]) for key in encoded[0]}
         seeds = [order.request.seed for order in orders]
         return write_meshes(self.model, condition, seeds, self.grammar, orders[0].choice, rows=self.config.rows)
@@ -115,10 +117,24 @@ class LowPoly:
         )
         if request.mesh is not None:
             centre, scale = frame(request.mesh)
-            surface, normals = surface_points(place(request.mesh, centre, scale), self.points)
+            surface, normals = points_with_edges(place(request.mesh, centre, scale), self.points, self.edge_share)
         else:
             surface, normals, centre, scale = given_points(options, self.points)
-        return Order(request, surface[None], normals[None], centre, scale, choice)
+        condition = {"surface": surface[None], "normals": normals[None], **self._face_count(options)}
+        return Order(request, condition, centre, scale, choice)
+
+    def _face_count(self, options: Mapping[str, Any]) -> dict[str, Tensor]:
+        """How many faces are asked for, where that is said."""
+        if "faces" not in options:
+            return {}
+        count = options["faces"]
+        if not isinstance(count, int) or count < 1:
+            raise MaquetteError(f"pipeline 'low_poly': option 'faces' is {count!r}; give a whole number of at least 1")
+        if not self.takes_face_count:
+            raise MaquetteError(
+                f"'{self.config.run}' was not trained on numbers of faces; give its conditioner a part 'face_count'"
+            )
+        return {"face_count": torch.tensor([count])}
 
     def _asset(self, order: Order, written: Written) -> Asset:
         mesh = restore(written.faces, self.model.vocabulary.levels)

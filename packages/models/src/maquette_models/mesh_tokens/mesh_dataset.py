@@ -16,11 +16,11 @@ from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_models.mesh_tokens.augmentation import normalised, varied
+from maquette_models.mesh_tokens.edge_points import points_with_edges
 from maquette_models.mesh_tokens.quantise import quantise
 from maquette_models.mesh_tokens.tokeniser import Sequence as TokenSequence
 from maquette_models.mesh_tokens.tokeniser import Tokeniser
 from maquette_models.mesh_tokens.vocabulary import END, Vocabulary
-from maquette_models.metrics.surface_points import surface_points
 from maquette_models.shards import READER, open_shards, read_shards
 
 FIELDS = ("mesh_vertices", "mesh_faces")
@@ -31,10 +31,10 @@ class MeshTokensConfig:
     """`shards` is a folder whose samples have the feature `triangles`; meshes of more than `max_faces` faces are left
     out. `blocks` and `offsets` make the grid: blocks * offsets cells a side.
 
-    `points` of the surface are drawn for the condition. `stretch` scales each axis by up to that share, `turn` turns by
-    quarters about the vertical, `mirror` mirrors left and right, all in training alone. `limit` takes the first so many
-    meshes of the training split. `sorted_within` samples of an epoch lie together by length, so that batches hold
-    little padding.
+    `points` of the surface are drawn for the condition, `edge_share` of them on sharp edges. `stretch` scales each axis
+    by up to that share, `turn` turns by quarters about the vertical, `mirror` mirrors left and right, all in training
+    alone. `limit` takes the first so many meshes of the training split. `sorted_within` samples of an epoch lie
+    together by length, so that batches hold little padding.
     """
 
     shards: str = MISSING
@@ -43,6 +43,7 @@ class MeshTokensConfig:
     blocks: int = 8
     offsets: int = 16
     points: int = 512
+    edge_share: float = 0.0
     stretch: float = 0.0
     turn: bool = False
     mirror: bool = False
@@ -64,8 +65,8 @@ class LowPoly:
 
 class MeshTokens(pl.LightningDataModule):
     """Batches of `tokens` int64 [B,N], `token_mask` bool [B,N], `places` int64 and `positions` float32 [B,N,3] (see
-    `tokeniser.Sequence`; padded behind), `surface` and `normals` float32 [B,P,3], `class_id`, `caption`, `id` and
-    `position`, the place in the endless sequence or among the held-out samples.
+    `tokeniser.Sequence`; padded behind), `surface` and `normals` float32 [B,P,3], `face_count` and `class_id` int64
+    [B], `caption`, `id` and `position`, the place in the endless sequence or among the held-out samples.
 
     An epoch's order is a function of (seed, epoch), what is varied and drawn of a sample one of (seed, position). The
     state is the number of samples consumed by all ranks; `batch_size` counts those of all ranks together.
@@ -77,8 +78,11 @@ class MeshTokens(pl.LightningDataModule):
             raise MaquetteError(
                 "dataset 'mesh_tokens': batch_size, max_faces, points and sorted_within must be at least 1"
             )
-        if not 0 <= config.stretch < 1:
-            raise MaquetteError(f"dataset 'mesh_tokens': stretch {config.stretch} must be a share, e.g. 0.2")
+        for name in ("stretch", "edge_share"):
+            if not 0 <= getattr(config, name) < 1:
+                raise MaquetteError(
+                    f"dataset 'mesh_tokens': {name} {getattr(config, name)} must be a share below 1, e.g. 0.2"
+                )
         self.config = config
         self.tokeniser = Tokeniser(Vocabulary(config.blocks, config.offsets))
         self.rank, self.world = 0, 1
@@ -156,7 +160,7 @@ class MeshTokens(pl.LightningDataModule):
 
     def facts(self) -> dict[str, Any]:
         """What the shards say of themselves, the grid of the tokens, and the most faces of a mesh."""
-        own = {key: getattr(self.config, key) for key in ("blocks", "offsets", "max_faces", "points")}
+        own = {key: getattr(self.config, key) for key in ("blocks", "offsets", "max_faces", "points", "edge_share")}
         return {**self.source_facts, **{f"mesh_{key}": value for key, value in own.items()}}
 
     def _vary(self, mesh: Mesh, position: int) -> Mesh:
@@ -165,13 +169,16 @@ class MeshTokens(pl.LightningDataModule):
 
     def _batch(self, samples: Sequence[LowPoly], meshes: Sequence[Mesh], positions: Sequence[int]) -> dict[str, Any]:
         levels = self.tokeniser.vocabulary.levels
-        sequences = [self.tokeniser.encode(quantise(mesh, levels)) for mesh in meshes]
+        faces = [quantise(mesh, levels) for mesh in meshes]
+        sequences = [self.tokeniser.encode(own) for own in faces]
         seeds = [fold("mesh_points", self.config.seed, position) for position in positions]
-        drawn = [surface_points(mesh, self.config.points, seed) for mesh, seed in zip(meshes, seeds, strict=True)]
+        count, share = self.config.points, self.config.edge_share
+        drawn = [points_with_edges(mesh, count, share, seed) for mesh, seed in zip(meshes, seeds, strict=True)]
         return {
             **padded(sequences, levels),
             "surface": torch.stack([points for points, _ in drawn]),
             "normals": torch.stack([normals for _, normals in drawn]),
+            "face_count": torch.tensor([len(own) for own in faces]),
             "class_id": torch.tensor([sample.class_id for sample in samples], dtype=torch.int64),
             "caption": [sample.caption for sample in samples],
             "id": [sample.id for sample in samples],
