@@ -13,7 +13,7 @@ from maquette_data3d.stream.config import NAME, ShardsConfig, SourceConfig
 from maquette_data3d.stream.feed import Feed
 from maquette_data3d.stream.fields import Layout, layout
 
-_SHARED = ("resolution", "color_resolution", "truncation", "voxel_resolution", "dual_resolution")
+_SHARED = ("resolution", "color_resolution", "truncation", "voxel_resolution", "dual_resolution", "joint_roles")
 
 
 class Sources:
