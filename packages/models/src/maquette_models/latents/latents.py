@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette_models.endless_samples import EndlessSamples
 from maquette_models.latents.condition_fields import ConditionFields, ConditionFieldsConfig
 from maquette_models.latents.latent_cache import EncodedShards, EncodedSplit, encode_shards
 from maquette_models.latents.other_data import Turns, finetuned_block
@@ -48,28 +47,20 @@ class LatentsConfig:
         return finetuned_block(own, given, out)
 
 
-class Latents(pl.LightningDataModule):
+class Latents(EndlessSamples):
     """Batches of `latent` [B,C,L,L,L] (zero mean and unit variance by channel), `class_id`, `caption`, `id` and
     `position` int64 [B], the place in the endless sequence, or among the held-out samples.
-
-    An epoch's order is a function of (seed, epoch) alone; the state is the number of samples consumed by all
-    ranks. `batch_size` counts the samples of all ranks together.
     """
 
     name = "latents"
+    config: LatentsConfig
 
     def __init__(self, config: LatentsConfig) -> None:
-        super().__init__()
-        if config.batch_size < 1:
-            raise MaquetteError(f"dataset '{self.name}': batch_size {config.batch_size}; it must be at least 1")
-        self.config = config
-        self.rank, self.world = 0, 1
-        self.consumed = 0
+        super().__init__(config, "latents")
         self.splits: dict[str, EncodedSplit] = {}
         self.adopted: Mapping[str, Any] = {}
         self.turns: Turns | None = None
         self.condition: ConditionFields | None = None
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     def adopt_facts(self, facts: Mapping[str, Any]) -> None:
         """Keep to the facts of an earlier run, whose weights are tied to its class ids and latent statistics.
@@ -85,10 +76,7 @@ class Latents(pl.LightningDataModule):
         Raises:
             MaquetteError: no training shapes, no such folder, or a batch that ranks cannot share.
         """
-        if self.config.batch_size % self.world:
-            raise MaquetteError(
-                f"dataset '{self.name}': batch_size {self.config.batch_size} must be shared by {self.world}"
-            )
+        self.check_shares()
         if not self.splits:
             encoded = self.read(self.config.shards)
             self.source_facts, self.splits = encoded.facts, encoded.splits
@@ -126,38 +114,13 @@ class Latents(pl.LightningDataModule):
         self.turns = Turns(len(new), len(old), config.replay, "latents", config.seed)
         self.splits["train"] = new.followed_by(old)
 
-    def train_dataloader(self) -> Iterator[dict[str, Any]]:
-        """This rank's share of each batch, for ever, from where the state is."""
-        train = self.splits["train"]
-        own = self.config.batch_size // self.world
-        while True:
-            positions = range(self.consumed + self.rank * own, self.consumed + (self.rank + 1) * own)
-            rows = [self.row(position) for position in positions]
-            self.consumed += self.config.batch_size
-            yield self._batch(train, rows, positions)
-
-    def val_dataloader(self) -> list[dict[str, Any]]:
-        """This rank's share of the held-out latents, once, in order."""
-        held_out = self.splits["val"]
-        rows = list(range(self.rank, len(held_out), self.world))
-        size = self.config.batch_size
-        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-        return [self._batch(held_out, part, part) for part in parts]
+    def batch(self, split: str, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
+        """See `EndlessSamples`."""
+        return self._batch(self.splits[split], rows, positions)
 
     def row(self, position: int) -> int:
         """The training row at a position of the endless sequence."""
-        if self.turns is not None:
-            return self.turns.row(position)
-        epoch, place = divmod(position, len(self.splits["train"]))
-        return int(self._epoch_order(epoch)[place])
-
-    def state_dict(self) -> dict[str, Any]:
-        """The exact position."""
-        return {"consumed": self.consumed}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a position, also with another batch size or number of ranks."""
-        self.consumed = int(state_dict["consumed"])
+        return super().row(position) if self.turns is None else self.turns.row(position)
 
     def facts(self) -> dict[str, Any]:
         """What the shards say of themselves, and the shape and statistics of the latents."""
@@ -187,13 +150,6 @@ class Latents(pl.LightningDataModule):
             return {}
         side = "train" if split is self.splits["train"] else "val"
         return self.condition.batch(side, [split.id[row] for row in rows], positions)
-
-    def _epoch_order(self, epoch: int) -> Tensor:
-        """The epoch's permutation; the last one is kept, since positions come in runs."""
-        if self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(fold("latents", self.config.seed, epoch))
-            self._order = (epoch, torch.randperm(len(self.splits["train"]), generator=generator))
-        return self._order[1]
 
 
 def _renumbered(split: EncodedSplit, classes: Sequence[str], known: Sequence[str]) -> EncodedSplit:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from omegaconf import MISSING
@@ -15,6 +14,7 @@ from torch import Tensor
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
+from maquette_models.endless_samples import EndlessSamples
 from maquette_models.mesh_tokens.augmentation import normalised, varied
 from maquette_models.mesh_tokens.edge_points import points_with_edges
 from maquette_models.mesh_tokens.quantise import quantise
@@ -63,32 +63,28 @@ class LowPoly:
     class_id: int
 
 
-class MeshTokens(pl.LightningDataModule):
+class MeshTokens(EndlessSamples):
     """Batches of `tokens` int64 [B,N], `token_mask` bool [B,N], `places` int64 and `positions` float32 [B,N,3] (see
     `tokeniser.Sequence`; padded behind), `surface` and `normals` float32 [B,P,3], `face_count` and `class_id` int64
     [B], `caption`, `id` and `position`, the place in the endless sequence or among the held-out samples.
 
-    An epoch's order is a function of (seed, epoch), what is varied and drawn of a sample one of (seed, position). The
-    state is the number of samples consumed by all ranks; `batch_size` counts those of all ranks together.
+    What is varied and drawn of a sample is a function of (seed, position).
     """
 
+    name = "mesh_tokens"
+    config: MeshTokensConfig
+
     def __init__(self, config: MeshTokensConfig) -> None:
-        super().__init__()
-        if min(config.batch_size, config.max_faces, config.points, config.sorted_within) < 1:
-            raise MaquetteError(
-                "dataset 'mesh_tokens': batch_size, max_faces, points and sorted_within must be at least 1"
-            )
+        super().__init__(config, "mesh_tokens")
+        if min(config.max_faces, config.points, config.sorted_within) < 1:
+            raise MaquetteError("dataset 'mesh_tokens': max_faces, points and sorted_within must be at least 1")
         for name in ("stretch", "edge_share"):
             if not 0 <= getattr(config, name) < 1:
                 raise MaquetteError(
                     f"dataset 'mesh_tokens': {name} {getattr(config, name)} must be a share below 1, e.g. 0.2"
                 )
-        self.config = config
         self.tokeniser = Tokeniser(Vocabulary(config.blocks, config.offsets))
-        self.rank, self.world = 0, 1
-        self.consumed = 0
         self.splits: dict[str, list[LowPoly]] = {}
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     def setup(self, stage: str | None = None) -> None:
         """Read both splits into memory.
@@ -96,10 +92,7 @@ class MeshTokens(pl.LightningDataModule):
         Raises:
             MaquetteError: shards without triangles or without small meshes, or a batch that ranks cannot share.
         """
-        if self.config.batch_size % self.world:
-            raise MaquetteError(
-                f"dataset 'mesh_tokens': batch_size {self.config.batch_size} must be shared by {self.world}"
-            )
+        self.check_shares()
         if self.splits:
             return
         self.source_facts = dict(open_shards(self.config.shards, self.config.reader, FIELDS).facts())
@@ -127,36 +120,19 @@ class MeshTokens(pl.LightningDataModule):
                     found.append(LowPoly(mesh, name, batch["caption"][row], int(batch["class_id"][row])))
         return found
 
-    def train_dataloader(self) -> Iterator[dict[str, Any]]:
-        """This rank's share of each batch, for ever, from where the state is."""
-        own = self.config.batch_size // self.world
-        while True:
-            positions = range(self.consumed + self.rank * own, self.consumed + (self.rank + 1) * own)
-            samples = [self.splits["train"][self.row(position)] for position in positions]
-            meshes = [self._vary(sample.mesh, position) for sample, position in zip(samples, positions, strict=True)]
-            self.consumed += self.config.batch_size
-            yield self._batch(samples, meshes, positions)
+    def batch(self, split: str, rows: list[int], positions: Sequence[int]) -> dict[str, Any]:
+        """See `EndlessSamples`; held-out meshes are as they are."""
+        samples = [self.splits[split][row] for row in rows]
+        meshes = [sample.mesh for sample in samples]
+        if split == "train":
+            meshes = [self._vary(mesh, position) for mesh, position in zip(meshes, positions, strict=True)]
+        return self._batch(samples, meshes, positions)
 
-    def val_dataloader(self) -> list[dict[str, Any]]:
-        """This rank's share of the held-out meshes, once, in order, as they are."""
-        held_out = self.splits["val"]
-        rows = list(range(self.rank, len(held_out), self.world))
-        size = self.config.batch_size
-        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-        return [self._batch([held_out[i] for i in part], [held_out[i].mesh for i in part], part) for part in parts]
-
-    def row(self, position: int) -> int:
-        """The training row at a position of the endless sequence."""
-        epoch, place = divmod(position, len(self.splits["train"]))
-        return int(self._epoch_order(epoch)[place])
-
-    def state_dict(self) -> dict[str, Any]:
-        """The exact position."""
-        return {"consumed": self.consumed}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a position, also with another batch size or number of ranks."""
-        self.consumed = int(state_dict["consumed"])
+    def arranged(self, order: Tensor) -> Tensor:
+        """By length within groups."""
+        faces = torch.tensor([len(sample.mesh.faces) for sample in self.splits["train"]])
+        groups = [group[faces[group].argsort(stable=True)] for group in order.split(self.config.sorted_within)]
+        return torch.cat(groups)
 
     def facts(self) -> dict[str, Any]:
         """What the shards say of themselves, the grid of the tokens, and the most faces of a mesh."""
@@ -184,16 +160,6 @@ class MeshTokens(pl.LightningDataModule):
             "id": [sample.id for sample in samples],
             "position": torch.tensor(positions, dtype=torch.int64),
         }
-
-    def _epoch_order(self, epoch: int) -> Tensor:
-        """The epoch's permutation, by length within groups; the last one is kept, since positions come in runs."""
-        if self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(fold("mesh_tokens", self.config.seed, epoch))
-            order = torch.randperm(len(self.splits["train"]), generator=generator)
-            faces = torch.tensor([len(sample.mesh.faces) for sample in self.splits["train"]])
-            groups = [group[faces[group].argsort(stable=True)] for group in order.split(self.config.sorted_within)]
-            self._order = (epoch, torch.cat(groups))
-        return self._order[1]
 
 
 def padded(sequences: Sequence[TokenSequence], levels: int) -> dict[str, Tensor]:
