@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from maquette_kernels.ops import qk_norm_rope
 from maquette_models.transformer.attention import attend, cast_for, join_heads, split_heads
+from maquette_models.transformer.dit_block import Attention, rms_norm
 
 THETA = 1000.0
-EPS = 1e-6
 
 
 class Memory:
@@ -31,41 +31,27 @@ class Memory:
         return self.key[:, :end], self.value[:, :end]
 
 
-class CausalAttention(nn.Module):
+class CausalAttention(Attention):
     """Attention of each token [B,N,W] to itself and those before it; queries and keys are normed and turned by their
     positions [B,N,3]."""
 
     def __init__(self, width: int, head_dim: int) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-        self.to_query = nn.Linear(width, width, bias=False)
-        self.to_key = nn.Linear(width, width, bias=False)
-        self.to_value = nn.Linear(width, width, bias=False)
-        self.query_weight = nn.Parameter(torch.ones(head_dim))
-        self.key_weight = nn.Parameter(torch.ones(head_dim))
-        self.out = nn.Linear(width, width, bias=False)
+        super().__init__(width, head_dim, bias=False)
 
     def forward(self, x: Tensor, positions: Tensor, memory: Memory | None = None) -> Tensor:
         x = cast_for(self.to_query, x)
-        q, k, v = (split_heads(to(x), self.head_dim) for to in (self.to_query, self.to_key, self.to_value))
+        q, k, v = self.project(x, x)
         q, k = qk_norm_rope(q, k, self.query_weight, self.key_weight, positions, theta=THETA)
         if memory is not None:
             k, v = memory.append(k, v)
         return self.out(join_heads(attend_causally(q, k, v)))
 
 
-class ConditionAttention(nn.Module):
+class ConditionAttention(Attention):
     """Attention of tokens [B,N,W] to condition tokens [B,T,W] with a mask [B,T]."""
 
     def __init__(self, width: int, head_dim: int) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-        self.to_query = nn.Linear(width, width, bias=False)
-        self.to_key = nn.Linear(width, width, bias=False)
-        self.to_value = nn.Linear(width, width, bias=False)
-        self.query_weight = nn.Parameter(torch.ones(head_dim))
-        self.key_weight = nn.Parameter(torch.ones(head_dim))
-        self.out = nn.Linear(width, width, bias=False)
+        super().__init__(width, head_dim, bias=False)
 
     def forward(self, x: Tensor, tokens: Tensor, mask: Tensor, memory: Memory | None = None) -> Tensor:
         q = rms_norm(split_heads(self.to_query(cast_for(self.to_query, x)), self.head_dim), self.query_weight)
@@ -125,11 +111,6 @@ class CausalBlock(nn.Module):
         by_condition = cross.to_key.weight.numel() + cross.to_value.weight.numel()
         products = 2 * tokens * (tokens + condition_tokens) * width
         return 2 * rows * (tokens * weights + condition_tokens * by_condition + products)
-
-
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """RMSNorm of the last axis, in the dtype of x."""
-    return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps=EPS)
 
 
 def attend_causally(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

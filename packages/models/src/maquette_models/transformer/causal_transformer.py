@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from maquette import plugins
 from maquette_models.transformer.attention import cast_for, compute_dtype
-from maquette_models.transformer.causal_block import CausalBlock, Memory, rms_norm
+from maquette_models.transformer.causal_block import CausalBlock, Memory
+from maquette_models.transformer.dit_block import rms_norm
 
 
 class TokenCounts(Protocol):

@@ -14,17 +14,17 @@ MODULATIONS = 9  # shift, scale and gate for each of self-attention, cross-atten
 
 
 class Attention(nn.Module):
-    """What self- and cross-attention share: projections of width W and norms of queries and keys by head."""
+    """What all attention shares: projections of width W and norms of queries and keys by head."""
 
-    def __init__(self, width: int, head_dim: int) -> None:
+    def __init__(self, width: int, head_dim: int, *, bias: bool = True) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.to_query = nn.Linear(width, width)
-        self.to_key = nn.Linear(width, width)
-        self.to_value = nn.Linear(width, width)
+        self.to_query = nn.Linear(width, width, bias=bias)
+        self.to_key = nn.Linear(width, width, bias=bias)
+        self.to_value = nn.Linear(width, width, bias=bias)
         self.query_weight = nn.Parameter(torch.ones(head_dim))
         self.key_weight = nn.Parameter(torch.ones(head_dim))
-        self.out = nn.Linear(width, width)
+        self.out = nn.Linear(width, width, bias=bias)
 
     def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of x [B,N,W], keys and values of source [B,M,W], by head: [B,N,H,D], [B,M,H,D] twice."""
