@@ -18,6 +18,15 @@ FEATURES = {
     "skeleton": "skeleton:Skeleton",
     "triangles": "triangles:Triangles",
 }
+EXPORTERS = {
+    "glb": ("gltf.exporter:GlbConfig", "gltf.exporter:GlbExporter"),
+    "obj": ("obj:ObjConfig", "obj:ObjExporter"),
+    "zip": ("obj:ObjConfig", "obj:ZipExporter"),
+    "ply": ("plain:PlyConfig", "plain:PlyExporter"),
+    "stl": ("plain:StlConfig", "plain:StlExporter"),
+    "off": ("plain:OffConfig", "plain:OffExporter"),
+    "3mf": ("threemf:ThreemfConfig", "threemf:ThreemfExporter"),
+}
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
 FINISHERS = {"unwrap": "unwrap:Unwrap"}
 
@@ -46,12 +55,8 @@ def register_curricula(register: Register) -> None:
 
 @hookimpl
 def register_exporters(register: Register) -> None:
-    for suffix in ("glb", "obj", "ply", "stl", "off"):
-        register(
-            f".{suffix}",
-            f"{HERE}.exporters:ExporterConfig",
-            f"{HERE}.exporters:{suffix.capitalize()}Exporter",
-        )
+    for suffix, (config, exporter) in EXPORTERS.items():
+        register(f".{suffix}", f"{HERE}.exporting.{config}", f"{HERE}.exporting.{exporter}")
 
 
 @hookimpl
@@ -64,6 +69,11 @@ def register_importers(register: Register) -> None:
 def register_finishers(register: Register) -> None:
     for name, target in FINISHERS.items():
         register(name, f"{HERE}.finishing.{target}Config", f"{HERE}.finishing.{target}")
+
+
+@hookimpl
+def register_pipelines(register: Register) -> None:
+    register("animate", f"{HERE}.animation.animate:AnimateConfig", f"{HERE}.animation.animate:Animate")
 
 
 @hookimpl

@@ -48,6 +48,7 @@ def assemble(found: Found, up_axis: str) -> Scene:
         weights=weights,
         unit_m=found.unit_m,
         up_axis=up_axis,
+        animations=found.animations if joints is not None else (),
     )
 
 

@@ -21,6 +21,7 @@ class ReadLimits:
         external_files: files beside it (buffers, images, material libraries) may be read.
         up_axis: "x", "y" or "z" to overrule what the file says; None takes the file's word, or y.
         largest_parts: nodes, objects or groups that hold triangles.
+        animations: clips of skeletons are read too; only glTF's are.
     """
 
     largest_faces: int = 1_000_000
@@ -28,6 +29,7 @@ class ReadLimits:
     external_files: bool = True
     up_axis: str | None = None
     largest_parts: int = 50_000
+    animations: bool = False
 
     def check_faces(self, count: int) -> None:
         """Raises MaquetteError where there are more triangles than wanted."""

@@ -18,6 +18,8 @@ _MAPS = {
     "norm": "normal",
     "map_kn": "normal",
 }
+# One image that several maps share, each with a channel of its own, is packed as glTF packs it.
+_CHANNELS = {("map_pr", "-imfchan g"): "metallic_roughness", ("map_ka", "-imfchan r"): "occlusion"}
 _OPTION_VALUES = {"-o": 3, "-s": 3, "-t": 3, "-mm": 2}
 
 
@@ -49,10 +51,11 @@ class Library:
         return [self._materials[name] for name in known], places
 
     def _told(self, material: Material, word: str, rest: str) -> Material:
-        if word in _MAPS:
+        role = _MAPS.get(word) or _CHANNELS.get((word, rest[: len("-imfchan g")].lower()))
+        if role is not None:
             content = self._beside.optional(_file_name(rest))
             place = None if content is None else self._pictures.add(content)
-            return material if place is None else replace(material, textures={**material.textures, _MAPS[word]: place})
+            return material if place is None else replace(material, textures={**material.textures, role: place})
         values = _numbers(rest)
         return _with_values(material, word, values) if values else material
 

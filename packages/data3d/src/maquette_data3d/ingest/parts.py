@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maquette.types import Material, Skeleton
+from maquette.types import Animation, Material, Skeleton
 from maquette_data3d.ingest.pictures import Pictures
 
 
@@ -49,3 +49,4 @@ class Found:
     skeleton: Skeleton | None = None
     unit_m: float | None = None
     up_axis: str = "y"
+    animations: tuple[Animation, ...] = ()

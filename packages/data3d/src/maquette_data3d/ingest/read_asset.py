@@ -8,7 +8,7 @@ import numpy as np
 
 from maquette.errors import MaquetteError
 from maquette.placement import in_unit_cube
-from maquette.types import Asset, Mesh, Skeleton, Skin
+from maquette.types import Animation, Asset, Mesh, Skeleton, Skin
 from maquette_data3d.ingest import declared
 from maquette_data3d.ingest.reading import ReadLimits, Scene, read
 
@@ -41,15 +41,16 @@ def read_asset(path: str | Path, largest_faces: int = 2_000_000) -> Asset:
     if path.suffix.lower() not in declared.SUFFIXES:
         raise MaquetteError(f"mesh file '{path}' is not one of {', '.join(declared.SUFFIXES)}")
     try:
-        scene = read(path, ReadLimits(largest_faces=largest_faces))
+        scene = read(path, ReadLimits(largest_faces=largest_faces, animations=True))
     except MaquetteError as error:
         raise MaquetteError(f"mesh file '{path}' cannot be used: {error}") from None
-    return Asset(_mesh(scene), {"source": path.name, "up_axis": scene.up_axis})
+    return _asset(scene, {"source": path.name, "up_axis": scene.up_axis})
 
 
-def _mesh(scene: Scene) -> Mesh:
+def _asset(scene: Scene, metadata: dict[str, str]) -> Asset:
     vertex, faces, colors = _vertices(scene)
-    return Mesh(
+    order, skin = _skin(scene, vertex)
+    mesh = Mesh(
         vertices=scene.vertices[vertex].astype(np.float32),
         faces=faces,
         colors=np.concatenate([colors, np.full((len(colors), 1), 255, np.uint8)], 1),
@@ -59,9 +60,14 @@ def _mesh(scene: Scene) -> Mesh:
         images=scene.images,
         part=scene.part,
         part_names=scene.part_names,
-        skin=_skin(scene, vertex),
+        skin=skin,
         unit_m=scene.unit_m,
     )
+    clips = [
+        Animation(clip.name, clip.times, clip.rotations[:, order], clip.translations[:, order])
+        for clip in scene.animations
+    ]
+    return Asset(mesh, metadata, tuple(clips))
 
 
 def _vertices(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,15 +78,16 @@ def _vertices(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return corners[first], index.reshape(-1, 3).astype(np.int32), colors[first].astype(np.uint8)
 
 
-def _skin(scene: Scene, vertex: np.ndarray) -> Skin | None:
+def _skin(scene: Scene, vertex: np.ndarray) -> tuple[np.ndarray, Skin | None]:
+    """The file's joints in the order of the skin, int [J], and the skin."""
     if scene.skeleton is None or scene.joints is None or scene.weights is None:
-        return None
-    skeleton, place = _parents_first(scene.skeleton)
-    return Skin(skeleton, place[scene.joints[vertex]], np.maximum(scene.weights[vertex], 0))
+        return np.zeros(0, np.int64), None
+    order, skeleton, place = _parents_first(scene.skeleton)
+    return order, Skin(skeleton, place[scene.joints[vertex]], np.maximum(scene.weights[vertex], 0))
 
 
-def _parents_first(skeleton: Skeleton) -> tuple[Skeleton, np.ndarray]:
-    """The skeleton with each joint after its parent, and the new place of each old one, int32 [J]."""
+def _parents_first(skeleton: Skeleton) -> tuple[np.ndarray, Skeleton, np.ndarray]:
+    """Old places with each joint after its parent, int [J], the skeleton so, and the new place of each old one."""
     depth = np.zeros(len(skeleton.parents), np.int64)
     above = skeleton.parents.copy()
     while (above >= 0).any():
@@ -91,4 +98,4 @@ def _parents_first(skeleton: Skeleton) -> tuple[Skeleton, np.ndarray]:
     place[order] = np.arange(len(order), dtype=np.int32)
     parents = skeleton.parents[order]
     parents = np.where(parents >= 0, place[parents], -1).astype(np.int32)
-    return Skeleton(tuple(skeleton.names[i] for i in order), parents, skeleton.rest[order]), place
+    return order, Skeleton(tuple(skeleton.names[i] for i in order), parents, skeleton.rest[order]), place

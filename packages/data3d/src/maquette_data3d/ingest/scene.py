@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maquette.types import Material, Skeleton
+from maquette.types import Animation, Material, Skeleton
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Scene:
         weights: float32 [V, K], rows sum to 1, or are 0 for vertices that no joint moves; None without a skin.
         unit_m: metres a unit, None where the format does not say.
         up_axis: "x", "y" or "z": what was up in the file, before it was turned to y.
+        animations: clips of the skeleton, where they were asked for.
     """
 
     vertices: np.ndarray
@@ -45,3 +46,4 @@ class Scene:
     weights: np.ndarray | None
     unit_m: float | None
     up_axis: str
+    animations: tuple[Animation, ...] = ()

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maquette import progress
+from maquette.assets import export
 from maquette.durable import write_text
 from maquette.errors import unknown_name
-from maquette_data3d.exporters import write_mesh
+from maquette.types import Asset
 from maquette_data3d.procedural.catalogue import FIRST_CLASSES
 from maquette_data3d.procedural.shape import sample_shape
 
@@ -47,7 +48,7 @@ def write_mesh_files(  # noqa: PLR0917
         shape = sample_shape(seed, index, classes=classes)
         kind = formats[index % len(formats)]
         file = f"{shape.class_name}/{shape.class_name}-{index:05d}.{kind}"
-        write_mesh(shape.mesh(resolution), folder / file, f".{kind}")
+        export(Asset(shape.mesh(resolution), {"prompt": shape.caption}), folder / file)
         lines.append({"file": file, "name": shape.caption, "category": shape.class_name})
     manifest = folder / "manifest.jsonl"
     write_text(manifest, "".join(json.dumps(line) + "\n" for line in lines))

@@ -85,7 +85,7 @@ def _primitive(
         raise MaquetteError("unreadable: attributes of one primitive differ in length")
     uv = surface.mapped(uv) if uv is not None and surface is not None else uv
     tint = None if tint is None else np.clip(tint[:, :3], 0.0, 1.0)
-    return _used(Primitive(vertices, faces, uv, tint, joints, weights, place))
+    return _used(Primitive(vertices, faces, uv, tint, joints, weights, -1 if surface and surface.painted else place))
 
 
 def _faces(document: Document, entry: dict[str, Any], mode: int) -> np.ndarray:

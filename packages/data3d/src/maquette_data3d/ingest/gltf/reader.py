@@ -10,6 +10,7 @@ import numpy as np
 
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.gltf import accessors
+from maquette_data3d.ingest.gltf.clips import clips
 from maquette_data3d.ingest.gltf.document import Document
 from maquette_data3d.ingest.gltf.nodes import NodeTree, composed, node_tree
 from maquette_data3d.ingest.gltf.primitives import Primitive, primitives
@@ -47,7 +48,9 @@ def find(path: Path, limits: ReadLimits) -> Found:
         limits.check_parts(len(parts) + len(worlds) * len(read[key]))
         name = str(node.get("name") or mesh.get("name") or f"node_{place}")
         parts.extend(_placed(read[key], node, place, name, worlds=worlds, skins=skins))
-    return Found(parts, [look.material for look in looks], pictures, skins.skeleton, unit_m=1.0)
+    skeleton = skins.skeleton
+    moves = clips(document, tree, skeleton, skins.nodes) if limits.animations else ()
+    return Found(parts, [look.material for look in looks], pictures, skeleton, unit_m=1.0, animations=moves)
 
 
 def _worlds(document: Document, tree: NodeTree, node: dict[str, Any], place: int) -> np.ndarray:

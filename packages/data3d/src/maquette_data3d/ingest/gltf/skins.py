@@ -51,6 +51,11 @@ class Skins:
         parents = np.array([-1 if node == -1 else self._above[node] for node in above], np.int32)
         return Skeleton(tuple(names), parents, self._tree.world[list(self._place)])
 
+    @property
+    def nodes(self) -> list[int]:
+        """The node of each joint."""
+        return list(self._place)
+
     def joint_above(self, node: int) -> int:
         """The place of a node's joint: its own or the nearest above, -1 where there is none."""
         return self._above[node]

@@ -12,6 +12,7 @@ from maquette.types import Material
 from maquette_data3d.ingest.gltf.document import Document
 from maquette_data3d.ingest.pictures import Pictures
 
+PAINTED = "maquette_vertex_colors"
 _OLD = "KHR_materials_pbrSpecularGlossiness"
 _TRANSFORM = "KHR_texture_transform"
 _STRENGTH = "KHR_materials_emissive_strength"
@@ -19,11 +20,13 @@ _STRENGTH = "KHR_materials_emissive_strength"
 
 @dataclass(frozen=True)
 class Surface:
-    """A material, and the set of coordinates with its affine map [2, 3] that address all its textures."""
+    """A material, the set of coordinates with its affine map [2, 3] that address all its textures, and whether it is
+    only there for the colors of vertices, as this project's own exporter marks what has no material."""
 
     material: Material
     uv_set: int = 0
     uv_map: tuple[float, ...] | None = None
+    painted: bool = False
 
     def mapped(self, uv: np.ndarray) -> np.ndarray:
         """Coordinates [..., 2] as the textures want them."""
@@ -70,7 +73,8 @@ def _surface(document: Document, pictures: Pictures, entry: dict[str, Any]) -> S
         double_sided=bool(entry.get("doubleSided", False)),
         textures=textures,
     )
-    return Surface(material, uv_set, uv_map)
+    extras = entry.get("extras")
+    return Surface(material, uv_set, uv_map, isinstance(extras, dict) and PAINTED in extras)
 
 
 def _floats(found: Any, otherwise: tuple[float, ...]) -> tuple[float, ...]:

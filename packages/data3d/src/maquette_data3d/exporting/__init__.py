@@ -1,0 +1,1 @@
+"""Assets as files: GLB, OBJ, PLY, STL, OFF, 3MF, USDZ, FBX, and bodies for robot simulators."""
