@@ -19,3 +19,18 @@ def register_commands(register: Register) -> None:
         "Change a mesh: maquette edit RUN --mesh FILE --prompt TEXT --region WORDS --out FILE",
         "maquette_serve.edit_command:edit",
     )
+    register(
+        "texture",
+        "Paint a mesh: maquette texture RUN --mesh FILE --prompt TEXT --out FILE",
+        "maquette_serve.texture_command:texture",
+    )
+    register(
+        "retexture",
+        "Paint a mesh anew, shape and UVs kept: maquette retexture RUN --mesh FILE --prompt TEXT --out FILE",
+        "maquette_serve.retexture_command:retexture",
+    )
+    register(
+        "animate",
+        "Give a rigged mesh clips: maquette animate FILE --clip walk --out FILE",
+        "maquette_serve.animate_command:animate",
+    )

@@ -21,6 +21,7 @@ from maquette_models.transformer.attention import cast_for
 
 LOGVAR = (-12, 4)
 LEAST_RESOLUTION = 2
+FIRST_LOGVAR = -4.0  # a latent that begins as mostly noise is learnt late
 
 
 @dataclass
@@ -51,8 +52,8 @@ class PaintVAE(nn.Module):
         super().__init__()
         if config.resolution < LEAST_RESOLUTION or min(config.channels, config.shape_channels, config.depth) < 1:
             raise MaquetteError(
-                f"architecture 'paint_vae': resolution {config.resolution} must be at least {LEAST_RESOLUTION}, channels, "
-                "shape_channels and depth at least 1"
+                f"architecture 'paint_vae': resolution {config.resolution} must be at least {LEAST_RESOLUTION}, "
+                "channels, shape_channels and depth at least 1"
             )
         self.config = config
         width, place = config.width, 6 * config.frequencies
@@ -61,6 +62,8 @@ class PaintVAE(nn.Module):
         self.shape_cells = layers(width, width, 1, config.shape_channels)
         self.paint_points = layers(points + len(CHANNELS), width, config.depth, width)
         self.paint_cells = layers(width + config.shape_channels, width, 1, 2 * config.channels)
+        with torch.no_grad():
+            self.paint_cells[-1].bias[config.channels :].add_(FIRST_LOGVAR)
         queries = config.channels + config.shape_channels + place + 3
         self.decoder = layers(queries, width, config.depth + 1, len(CHANNELS))
 
@@ -136,8 +139,8 @@ class PaintVAE(nn.Module):
 
 
 def layers(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
-    """An MLP with `depth` hidden layers."""
+    """An MLP with `depth` hidden layers, each normalised: without that colours were hardly learnt at all."""
     found: list[nn.Module] = []
     for size in [inputs, *[width] * (depth - 1)]:
-        found += [nn.Linear(size, width), nn.SiLU()]
+        found += [nn.Linear(size, width), nn.LayerNorm(width), nn.SiLU()]
     return nn.Sequential(*found, nn.Linear(width, outputs))
