@@ -86,17 +86,20 @@ def check_suffix(path: Path) -> None:
         raise unknown_name("file format", path.suffix or path.name, known)
 
 
-def export(asset: Asset, path: str | Path) -> Path:
+def export(asset: Asset, path: str | Path, options: Mapping[str, Any] | None = None) -> Path:
     """Write an asset in the format of the path's suffix; the file is there whole or not at all.
 
+    Args:
+        options: keys of the exporter, e.g. ``{"compression": "draco"}`` for GLB.
+
     Raises:
-        MaquetteError: no exporter for the suffix, or the folder cannot be written.
+        MaquetteError: no exporter for the suffix, a key that it does not know, or the folder cannot be written.
     """
     path = Path(path)
     check_suffix(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        plugins.build("exporters", {"name": path.suffix.lower()})(asset, path)
+        plugins.build("exporters", {"name": path.suffix.lower(), **(options or {})})(asset, path)
     except OSError as error:
         raise MaquetteError(f"cannot write '{path}': {error.strerror or error}") from None
     return path

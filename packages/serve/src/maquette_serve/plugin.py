@@ -34,3 +34,8 @@ def register_commands(register: Register) -> None:
         "Give a rigged mesh clips: maquette animate FILE --clip walk --out FILE",
         "maquette_serve.animate_command:animate",
     )
+    register(
+        "convert",
+        "Mesh files into other formats: maquette convert IN OUT [key=value ...]",
+        "maquette_serve.convert_command:convert",
+    )
