@@ -14,6 +14,8 @@ ARCHITECTURES = {
     "sparse_vae": "sparse_voxels.sparse_vae:SparseVAE",
     "voxset_vae": "voxset.voxset_vae:VoxSetVAE",
     "mesh_transformer": "mesh_tokens.mesh_transformer:MeshTransformer",
+    "skeleton_transformer": "rigging.skeleton_transformer:SkeletonTransformer",
+    "skin_transformer": "rigging.skin_transformer:SkinTransformer",
     "paint_vae": "texturing.paint_vae:PaintVAE",
     "part_segmenter": "parts.part_segmenter:PartSegmenter",
 }
@@ -39,6 +41,8 @@ OBJECTIVES = {
     "voxset_vae": "voxset.voxset_vae_objective:VoxSetVAEObjective",
     "sparse_vae": "sparse_voxels.sparse_vae_objective:SparseVAEObjective",
     "next_mesh_token": "mesh_tokens.next_mesh_token:NextMeshToken",
+    "next_joint_token": "rigging.next_joint_token:NextJointToken",
+    "skin_weights": "rigging.skin_weights_objective:SkinWeights",
     "paint_vae": "texturing.paint_vae_objective:PaintVAEObjective",
     "part_labels": "parts.part_objective:PartLabels",
 }
@@ -49,6 +53,8 @@ DATASETS = {
     "voxset_latents": "voxset.latents:VoxSetLatents",
     "sparse_latents": "sparse_voxels.sparse_latents:SparseLatents",
     "mesh_tokens": "mesh_tokens.mesh_dataset:MeshTokens",
+    "skeletons": "rigging.skeleton_dataset:Skeletons",
+    "skins": "rigging.skin_dataset:Skins",
     "paint_latents": "texturing.paint_latents:PaintLatents",
 }
 SAMPLERS = {
@@ -75,6 +81,7 @@ METRICS = {
 }
 PIPELINES = {
     "view_texture": "texturing.view_texture:ViewTexture",
+    "texture_edit": "texturing.edit_texture:TextureEdit",
     "text_to_3d": "pipelines.text_to_3d:TextTo3D",
     "voxset": "voxset.pipeline:VoxSet",
     "edit": "editing.edit:Edit",

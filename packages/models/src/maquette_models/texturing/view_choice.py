@@ -15,7 +15,7 @@ def choose_views(cosines: Tensor, count: int, least: float = 0.01) -> list[int]:
     Args:
         cosines: [V,P], how straight each candidate sees each point, as `view_projection.cosines` gives them.
         count: how many to choose.
-        least: share of the points that a further view has to add.
+        least: share of the points that a further view has to add more than.
     """
     shown = (cosines.clamp(max=GOOD) / GOOD).double()
     best = torch.zeros(shown.shape[1], dtype=torch.float64)
@@ -23,7 +23,7 @@ def choose_views(cosines: Tensor, count: int, least: float = 0.01) -> list[int]:
     while len(chosen) < count:
         gain = (torch.maximum(shown, best) - best).mean(dim=1)
         view = int(gain.argmax())
-        if chosen and float(gain[view]) < least:
+        if chosen and float(gain[view]) <= least:
             break
         chosen.append(view)
         best = torch.maximum(best, shown[view])

@@ -26,7 +26,7 @@ class ViewMaps:
         face: int32 [V,S,S], -1 where nothing is seen.
         barycentric: float32 [V,S,S,3], weights of the face's corners.
         depth: float32 [V,S,S] along the view, inf where nothing is seen.
-        position, normal: float32 [V,3,S,S]; normals are smooth, and on the camera's side.
+        position, normal: float32 [V,3,S,S]; normals are smooth, on the camera's side of the face.
     """
 
     face: Tensor
@@ -54,10 +54,12 @@ def view_maps(mesh: Mesh, normals: Tensor, cameras: ViewCameras, size: int) -> V
     seen = face >= 0
     number, share = face[seen].long(), weights[seen]
     position, normal = (face.new_zeros(*face.shape, 3, dtype=torch.float32) for _ in range(2))
-    position[seen] = torch.einsum("pc,pci->pi", share, vertices[faces.long()][number])
+    corners = vertices[faces.long()][number]
+    position[seen] = torch.einsum("pc,pci->pi", share, corners)
     smooth = torch.einsum("pc,pci->pi", share, normals[number])
     toward = cameras.eyes()[:, None, None].expand_as(position)[seen] - position[seen]
-    smooth = torch.where((smooth * toward).sum(dim=1, keepdim=True) < 0, -smooth, smooth)
+    flat = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    smooth = torch.where((flat * toward).sum(dim=1, keepdim=True) < 0, -smooth, smooth)
     normal[seen] = smooth / smooth.norm(dim=1, keepdim=True).clamp(min=1e-12)
     depth = torch.full(face.shape, math.inf)
     along = cameras.matrices[:, None, None, 2].expand(*face.shape, 4)[seen]

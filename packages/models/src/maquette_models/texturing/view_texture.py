@@ -1,0 +1,110 @@
+"""The pipeline that paints a mesh by several views of it: pictures of its maps, laid back on its atlas, filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from omegaconf import MISSING
+
+from maquette.errors import MaquetteError, unknown_name
+from maquette.placement import in_unit_cube
+from maquette.types import Asset, Mesh, Request
+from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.pipelines.flow_stage import FlowStageConfig
+from maquette_models.texturing.view_atlas import atlas_of, painted, with_uv
+from maquette_models.texturing.view_inpainting import inpaint_surface
+from maquette_models.texturing.view_painter import ViewPainter
+from maquette_models.texturing.view_scene import viewed
+
+OPTIONS = ("size", "keep_uv", "views")
+
+
+@dataclass
+class ViewTextureConfig:
+    """`run` is the folder of a run that trained a flow on `view_textures`.
+
+    `views` are chosen from `candidates`; 0 is as many as in training. The images have `size` texels a side. Texture
+    coordinates that a mesh has are kept, unless `keep_uv` is false. A request's options `size`, `keep_uv` and `views`
+    go before.
+    """
+
+    run: str = MISSING
+    stage: FlowStageConfig = field(default_factory=FlowStageConfig)
+    views: int = 0
+    candidates: int = 30
+    size: int = 512
+    keep_uv: bool = True
+
+
+class ViewTexture(HotSwap):
+    """Requests have a mesh; its shape comes back as it was, with one material and two images."""
+
+    def __init__(self, config: ViewTextureConfig) -> None:
+        self.config = config
+        self.painter = ViewPainter(config.run, config.stage)
+        self.model = self.painter.stage.model
+
+    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
+        """The assets of several requests, in order, or why there is none; each is computed by itself."""
+        results: list[Asset | MaquetteError] = []
+        for request in requests:
+            try:
+                results.append(self(request))
+            except MaquetteError as error:
+                results.append(error)
+        return results
+
+    def __call__(self, request: Request) -> Asset:
+        """The asset of one request.
+
+        Raises:
+            MaquetteError: no mesh, an unknown option, texture coordinates that cannot be painted on, or a request that
+                the run cannot be conditioned on.
+        """
+        mesh = mesh_of(request)
+        options = {key: request.options.get(key, getattr(self.config, key)) for key in OPTIONS}
+        mesh = with_uv(mesh, bool(options["keep_uv"]))
+        views = whole_number(options["views"] or self.painter.views, "views")
+        scene = viewed(in_unit_cube(mesh), views, self.painter.size, self.config.candidates)
+        atlas = atlas_of(scene.mesh, scene.normals, whole_number(options["size"], "size"))
+        pictures = self.painter.paint(request, scene)
+        values, weight = scene.laid_back(atlas.points, pictures)
+        values = inpaint_surface(atlas.points, values, weight > 0)
+        done = self.painter.stage.complete(replace(request, mesh=None, options={}))
+        metadata = {
+            "prompt": request.prompt,
+            "class_name": done.class_name,
+            "seed": request.seed,
+            "steps": done.steps,
+            "guidance": done.guidance,
+            "views": len(scene.cameras),
+            "texels_seen": round(float((weight > 0).float().mean()), 4),
+            "unknown_words": self.painter.stage.unknown_words(request.prompt),
+        }
+        return Asset(painted(mesh, atlas, values), metadata)
+
+
+def mesh_of(request: Request) -> Mesh:
+    """The mesh to paint.
+
+    Raises:
+        MaquetteError: there is none, or an option that the pipeline does not know.
+    """
+    for key in request.options:
+        if key not in OPTIONS:
+            raise unknown_name("option", str(key), OPTIONS, where="of pipeline 'view_texture'")
+    if request.mesh is None:
+        raise MaquetteError("pipeline 'view_texture' paints a mesh; give one with the request")
+    return request.mesh
+
+
+def whole_number(value: object, name: str) -> int:
+    """An option that counts something.
+
+    Raises:
+        MaquetteError: it is no whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise MaquetteError(f"option '{name}' is {value!r}; give a whole number of at least 1")
+    return value
