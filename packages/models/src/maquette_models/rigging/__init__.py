@@ -1,0 +1,1 @@
+"""Skeletons and skin weights for meshes that have none."""
