@@ -39,3 +39,13 @@ def register_commands(register: Register) -> None:
         "Mesh files into other formats: maquette convert IN OUT [key=value ...]",
         "maquette_serve.convert_command:convert",
     )
+    register(
+        "parts",
+        "Cut a mesh into named parts: maquette parts RUN --mesh FILE --out FILE",
+        "maquette_serve.parts_command:parts",
+    )
+    register(
+        "texture-edit",
+        'Change a texture in a region: maquette texture-edit --mesh FILE --instruction "make the seat red" --out FILE',
+        "maquette_serve.texture_edit_command:texture_edit",
+    )

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maquette.errors import MaquetteError
+from maquette.errors import MaquetteError, unknown_name
 from maquette.finishing import finish
 from maquette.types import Asset, Material, Mesh
 from maquette_kernels.raster.atlas import dilate, texel_surface
 from maquette_models.texturing.view_attributes import encoded, to_bytes
 from maquette_models.texturing.view_projection import SurfacePoints
 
+KEEP = ("auto", "always", "never", True, False)
 SLACK = 1e-4
 """How far texture coordinates may pass the unit square, in its sides: what rounding leaves."""
 
@@ -36,17 +37,25 @@ class Atlas:
     points: SurfacePoints
 
 
-def with_uv(mesh: Mesh, keep: bool) -> Mesh:
-    """The mesh with one texture coordinate a corner in the unit square: its own, or else unwrapped.
+def with_uv(mesh: Mesh, keep: str | bool) -> Mesh:
+    """The mesh with texture coordinates in the unit square: its own, or else unwrapped.
+
+    Args:
+        keep: its own: "auto", where they lie in the unit square; "always" or true; "never" or false.
 
     Raises:
         MaquetteError: its own are to be kept and leave the unit square, or it cannot be unwrapped.
     """
-    if mesh.uv is None or not keep:
+    if keep not in KEEP:
+        raise unknown_name("keep_uv", str(keep), [word for word in KEEP if isinstance(word, str)])
+    fits = mesh.uv is not None and mesh.uv.min(initial=0) >= -SLACK and mesh.uv.max(initial=0) <= 1 + SLACK
+    if mesh.uv is None or keep in ("never", False) or (keep == "auto" and not fits):
         return finish(Asset(mesh), ["unwrap"]).mesh
-    if mesh.uv.min(initial=0) < -SLACK or mesh.uv.max(initial=0) > 1 + SLACK:
-        raise MaquetteError("the mesh's texture coordinates leave the unit square, so that places of its surface share "
-                            "texels; unwrap it anew with keep_uv=false")  # fmt: skip
+    if not fits:
+        raise MaquetteError(
+            "the mesh's texture coordinates leave the unit square, so that places of its surface share texels; lay its "
+            "texture out anew with keep_uv=never"
+        )
     return mesh
 
 

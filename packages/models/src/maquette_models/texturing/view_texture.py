@@ -24,8 +24,8 @@ OPTIONS = ("size", "keep_uv", "views")
 class ViewTextureConfig:
     """`run` is the folder of a run that trained a flow on `view_textures`.
 
-    `views` are chosen from `candidates`; 0 is as many as in training. The images have `size` texels a side. Texture
-    coordinates that a mesh has are kept, unless `keep_uv` is false. A request's options `size`, `keep_uv` and `views`
+    `views` are chosen from `candidates`; 0 is as many as in training. The images have `size` texels a side. `keep_uv`
+    is "auto", "always" or "never" (see `with_uv`). A request's options `size`, `keep_uv` and `views`
     go before.
     """
 
@@ -34,7 +34,7 @@ class ViewTextureConfig:
     views: int = 0
     candidates: int = 30
     size: int = 512
-    keep_uv: bool = True
+    keep_uv: str = "auto"
 
 
 class ViewTexture(HotSwap):
@@ -64,7 +64,7 @@ class ViewTexture(HotSwap):
         """
         mesh = mesh_of(request)
         options = {key: request.options.get(key, getattr(self.config, key)) for key in OPTIONS}
-        mesh = with_uv(mesh, bool(options["keep_uv"]))
+        mesh = with_uv(mesh, options["keep_uv"])
         views = whole_number(options["views"] or self.painter.views, "views")
         scene = viewed(in_unit_cube(mesh), views, self.painter.size, self.config.candidates)
         atlas = atlas_of(scene.mesh, scene.normals, whole_number(options["size"], "size"))
