@@ -26,6 +26,7 @@ EXPORTERS = {
     "stl": ("plain:StlConfig", "plain:StlExporter"),
     "off": ("plain:OffConfig", "plain:OffExporter"),
     "3mf": ("threemf:ThreemfConfig", "threemf:ThreemfExporter"),
+    "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
 FINISHERS = {"unwrap": "unwrap:Unwrap"}

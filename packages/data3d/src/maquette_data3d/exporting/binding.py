@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from maquette.errors import MaquetteError
-from maquette.types import Animation, Skeleton, Skin
+from maquette.types import Animation, Asset, Skeleton, Skin
+from maquette_data3d.exporting.pieces import parts_of
 from maquette_data3d.geometry.rigid import rigid, to_parents
 
 MOST_INFLUENCES = 8
+STILL = "still"
+"""The joint that holds vertices that no joint moves, among others of their part that joints move."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,38 @@ class Binding:
     def loose(self) -> np.ndarray:
         """bool [V]: no joint moves it."""
         return self.weights.sum(1) <= 0
+
+
+def stilled(asset: Asset) -> Asset:
+    """The asset with a joint more, which stands still, where a part that joints move has vertices that none moves.
+
+    File formats want weights of every vertex of a skinned part; parts that no joint moves at all are written without.
+    """
+    mesh, skin = asset.mesh, asset.mesh.skin
+    if skin is None:
+        return asset
+    loose, part = skin.weights.sum(1) <= 0, parts_of(mesh)
+    moved = np.bincount(part, (~loose)[mesh.faces].any(1)) > 0
+    held = np.zeros(len(loose), bool)
+    held[mesh.faces[moved[part]]] = True
+    held &= loose
+    if not held.any():
+        return asset
+    skeleton, count = skin.skeleton, len(skin.skeleton.names)
+    name = next(name for name in (STILL, *(f"{STILL}_{n}" for n in range(count))) if name not in skeleton.names)
+    parents = np.append(skeleton.parents, -1).astype(np.int32)
+    grown = Skeleton((*skeleton.names, name), parents, np.concatenate([skeleton.rest, np.eye(4)[None]]))
+    joints, weights = skin.joints.copy(), skin.weights.copy()
+    joints[held, 0], weights[held, 0] = count, 1.0
+    clips = tuple(
+        replace(
+            clip,
+            rotations=np.concatenate([clip.rotations, np.tile(np.float32([0, 0, 0, 1]), (len(clip.times), 1, 1))], 1),
+            translations=np.concatenate([clip.translations, np.zeros((len(clip.times), 1, 3), np.float32)], 1),
+        )
+        for clip in asset.animations
+    )
+    return replace(asset, mesh=replace(mesh, skin=Skin(grown, joints, weights)), animations=clips)
 
 
 def bound(skin: Skin) -> Binding:

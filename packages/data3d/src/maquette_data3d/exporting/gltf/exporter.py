@@ -13,7 +13,7 @@ from maquette.durable import whole_file
 from maquette.errors import MaquetteError, unknown_name
 from maquette.types import Asset, Mesh
 from maquette_data3d.exporting import metadata
-from maquette_data3d.exporting.binding import bound
+from maquette_data3d.exporting.binding import bound, stilled
 from maquette_data3d.exporting.gltf import packing
 from maquette_data3d.exporting.gltf.buffers import Document, text
 from maquette_data3d.exporting.gltf.skins import Joints
@@ -71,7 +71,7 @@ class GlbExporter:
 
 def glb(asset: Asset, config: GlbConfig) -> bytes:
     """The bytes of the file."""
-    asset = scaled(asset, unit_of(asset.mesh, config.unit_m))
+    asset = stilled(scaled(asset, unit_of(asset.mesh, config.unit_m)))
     document = Document()
     document.json["scenes"].append({"nodes": []})
     extras = metadata.plain(asset.metadata)
@@ -82,7 +82,6 @@ def glb(asset: Asset, config: GlbConfig) -> bytes:
         writer.add_part(part, list(found))
     if writer.joints is not None:
         writer.joints.add_clips(asset.animations)
-        writer.joints.finish()
         document.json["scenes"][0]["nodes"] += writer.joints.roots
     return document.glb()
 
@@ -102,12 +101,11 @@ class _Writer:
         """A node with a mesh; skinned where a joint moves any of its vertices."""
         name = text(self._mesh.part_names[part]) if self._mesh.part is not None else ""
         source = np.concatenate([piece.source for piece in found])
-        loose = None if self._binding is None else self._binding.loose[source]
-        skinned = loose is not None and not loose.all()
+        skinned = self._binding is not None and not self._binding.loose[source].all()
         mesh = {"primitives": [self._primitive(piece, skinned) for piece in found]}
         node: dict[str, Any] = {"mesh": self._document.add("meshes", mesh | _named(name)), **_named(name)}
-        if skinned and self.joints is not None and loose is not None:
-            node["skin"] = self.joints.skin(with_still=bool(loose.any()))
+        if skinned and self.joints is not None:
+            node["skin"] = self.joints.skin()
         self._document.json["scenes"][0]["nodes"].append(self._document.add("nodes", node))
 
     def _primitive(self, piece: Piece, skinned: bool) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from maquette_data3d.exporting.gltf.buffers import Document, text
 from maquette_data3d.geometry.rigid import quaternions
 
 _SLOTS = 4
-STILL = "still"
-"""The joint that holds, among vertices that joints move, those that none moves."""
 
 
 class Joints:
@@ -33,32 +31,18 @@ class Joints:
                 document.json["nodes"][self.nodes[parent]].setdefault("children", []).append(self.nodes[place])
         self.roots = [self.nodes[place] for place in np.flatnonzero(skeleton.parents < 0)]
         self._skin: int | None = None
-        self._still: int | None = None
 
     def _node(self, place: int, name: str) -> dict[str, object]:
         move = self._binding.local[place, :3, 3]
         return {"name": text(name), "translation": move.tolist(), "rotation": self._turns[place].tolist()}
 
-    def skin(self, with_still: bool) -> int:
-        """The number of the skin; all parts share it."""
-        if with_still and self._still is None:
-            self._still = self._document.add("nodes", {"name": STILL})
-            self.roots.append(self._still)
+    def skin(self) -> int:
+        """The number of the skin, which all parts share."""
         if self._skin is None:
-            self._skin = self._document.add("skins", {})
+            columns = np.linalg.inv(self._binding.rest).transpose(0, 2, 1).reshape(-1, 16).astype(np.float32)
+            entry = {"joints": self.nodes, "inverseBindMatrices": self._document.accessor(columns)}
+            self._skin = self._document.add("skins", entry)
         return self._skin
-
-    def finish(self) -> None:
-        """Fills in the skin, once it is known which joints there are."""
-        if self._skin is None:
-            return
-        still = [] if self._still is None else [self._still]
-        binds = np.concatenate([np.linalg.inv(self._binding.rest), np.tile(np.eye(4), (len(still), 1, 1))])
-        columns = binds.transpose(0, 2, 1).reshape(-1, 16).astype(np.float32)
-        self._document.json["skins"][self._skin] = {
-            "joints": [*self.nodes, *still],
-            "inverseBindMatrices": self._document.accessor(columns),
-        }
 
     def attributes(self, source: np.ndarray) -> dict[str, np.ndarray]:
         """JOINTS_n and WEIGHTS_n of vertices, places in the skin."""
@@ -66,9 +50,7 @@ class Joints:
         width = -(-joints.shape[1] // _SLOTS) * _SLOTS
         spare = ((0, 0), (0, width - joints.shape[1]))
         joints, weights = np.pad(joints, spare), np.pad(weights, spare)
-        loose = weights.sum(1) <= 0
-        joints[loose, 0], weights[loose, 0] = len(self.nodes), 1.0
-        dtype = np.uint8 if len(self.nodes) < 256 else np.uint16
+        dtype = np.uint8 if len(self.nodes) <= 256 else np.uint16
         found = {}
         for number in range(width // _SLOTS):
             slots = slice(number * _SLOTS, (number + 1) * _SLOTS)

@@ -1,0 +1,1 @@
+"""USDZ (Pixar's Universal Scene Description, packed), through the package usd-core."""
