@@ -28,7 +28,7 @@ class Binding:
         """Float32 [P, J, PAIR_FEATURES] of points with normals [P, 3]."""
         bones = bones_of(self.tree)
         to = distances_to_bones(points, bones)
-        way = self.ways[self._voxels(points)]
+        way = self.ways_of(points)
         offset = points[:, None] - bones.positions
         depth = to.distance - self.radii
         facing = (normals[:, None] * to.offset).sum(-1) / np.maximum(to.distance, 1e-6)
@@ -47,6 +47,10 @@ class Binding:
         )
         found = np.concatenate([np.stack(columns, axis=-1), offset / (4 * NEAR)], axis=-1)
         return found.clip(-10, 10).astype(np.float32)
+
+    def ways_of(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The length float32 [P, J] of the way through the body from points [P, 3] to each bone."""
+        return self.ways[self._voxels(points)]
 
     def _voxels(self, points: NDArray[np.floating]) -> NDArray[np.int64]:
         """The number of each point's voxel, or of the nearest one where that is empty."""
@@ -68,7 +72,7 @@ def bind(surface: NDArray[np.floating], normals: NDArray[np.floating], tree: Tre
     solid = solid_of(surface, normals)
     ways = geodesics(solid, bones)
     own = Binding(tree, solid.number, ways, np.zeros(len(tree)))
-    nearest = ways[own._voxels(surface)].argmin(axis=1)
+    nearest = own.ways_of(surface).argmin(axis=1)
     distance = distances_to_bones(surface, bones).distance[np.arange(len(surface)), nearest]
     count = np.bincount(nearest, minlength=len(tree))
     radii = np.bincount(nearest, distance, minlength=len(tree)) / np.maximum(count, 1)

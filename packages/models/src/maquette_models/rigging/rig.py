@@ -28,6 +28,7 @@ from maquette_models.rigging.writing_skeletons import Written, kind_probabilitie
 
 OPTIONS = ("kind", "influences")
 NOTHING = KINDS.index("nothing")
+MOVABLE = tuple(kind for kind in range(len(KINDS)) if kind != NOTHING)
 
 
 @dataclass
@@ -88,17 +89,17 @@ class Rig:
         """
         mesh, kind, weights = self._check(request)
         sight = self.see(mesh)
-        condition = look_at(self.skeleton, *self._shown(sight))
-        probabilities = kind_probabilities(self.skeleton, condition)
-        if kind is None and probabilities[NOTHING] > self.config.threshold:
+        nothing = self.probability_of_nothing(sight)
+        if kind is None and nothing > self.config.threshold:
             raise MaquetteError(
-                f"no rig found: with probability {probabilities[NOTHING]:.2f} this is nothing that moves by joints; "
+                f"no rig found: with probability {nothing:.2f} this is nothing that moves by joints; "
                 f"where it is, give the option kind={'|'.join(KINDS[1:])}"
             )
-        written = self._write(sight, kind, request.seed)
-        joints, held = skin_mesh(self.skin, sight.welded, written.tree, self._looked_at(sight), weights)
+        kinds = MOVABLE if kind is None else (kind,)
+        written = self._write(sight, kinds, request.seed)
+        joints, held = skin_mesh(self.skin, sight.welded, written.tree, self.looked_at(sight), weights)
         skin = Skin(self._skeleton(written.tree, sight), joints, held)
-        return Asset(replace(mesh, skin=skin), self._metadata(request, written, probabilities))
+        return Asset(replace(mesh, skin=skin), self._metadata(request, written, nothing))
 
     def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
         """The assets of several requests, in order, or why there is none; each is computed by itself."""
@@ -125,24 +126,29 @@ class Rig:
         surface = (points.numpy() - centre) * scale
         return Sight(surface.astype(np.float32), normals.numpy(), welded, centre, scale)
 
-    def tree_of(self, sight: Sight, kind: int | None = None, seed: int = 0) -> Tree:
-        """The skeleton that the model writes, in the unit cube; empty where that is its likeliest answer."""
-        return self._write(sight, kind, seed, free=kind is None).tree
+    def probability_of_nothing(self, sight: Sight) -> float:
+        """How likely it is that a mesh has no skeleton."""
+        condition = look_at(self.skeleton, *self._shown(sight))
+        return float(kind_probabilities(self.skeleton, condition)[NOTHING])
 
-    def _write(self, sight: Sight, kind: int | None, seed: int, free: bool = False) -> Written:
+    def tree_of(self, sight: Sight, movable: bool = False) -> Tree:
+        """The skeleton that the model writes, in the unit cube; it may be empty, unless the mesh is `movable`."""
+        return self._write(sight, MOVABLE if movable else (), seed=0).tree
+
+    def looked_at(self, sight: Sight) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The points and normals by which the model of weights sees the shape."""
+        count = self.points[1]
+        return sight.surface[:count], sight.normals[:count]
+
+    def _write(self, sight: Sight, kinds: tuple[int, ...], seed: int) -> Written:
         vocabulary = self.skeleton.vocabulary
-        kinds = () if free else range(1, len(KINDS)) if kind is None else (kind,)
-        grammar = grammar_of(vocabulary.levels, self.roles, vocabulary.joints, tuple(kinds))
+        grammar = grammar_of(vocabulary.levels, self.roles, vocabulary.joints, kinds)
         condition = look_at(self.skeleton, *self._shown(sight))
         return write_skeleton(self.skeleton, condition, grammar, Choice(self.config.temperature), seed)
 
     def _shown(self, sight: Sight) -> tuple[torch.Tensor, torch.Tensor]:
         count = self.points[0]
         return torch.from_numpy(sight.surface[:count]), torch.from_numpy(sight.normals[:count])
-
-    def _looked_at(self, sight: Sight) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        count = self.points[1]
-        return sight.surface[:count], sight.normals[:count]
 
     def _skeleton(self, tree: Tree, sight: Sight) -> Skeleton:
         rest = np.tile(np.eye(4), (len(tree), 1, 1))
@@ -164,13 +170,13 @@ class Rig:
         weights = replace(self.config.weights, influences=influences)
         return request.mesh, None if kind is None else KINDS.index(kind), weights
 
-    def _metadata(self, request: Request, written: Written, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    def _metadata(self, request: Request, written: Written, nothing: float) -> dict[str, Any]:
         return {
             "prompt": request.prompt,
             "seed": request.seed,
             "kind": KINDS[written.kind],
             "joints": len(written.tree),
-            "probability_of_nothing": float(probabilities[NOTHING]),
+            "probability_of_nothing": nothing,
             "tokens_sha256": hashlib.sha256(written.tokens.tobytes()).hexdigest(),
         }
 
