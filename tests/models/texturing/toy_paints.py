@@ -144,7 +144,7 @@ def train_all(root: Path, steps: int = 150) -> None:
     runs = {
         "autoencoder": {
             "data": {"name": "toy_paints"},
-            "model": {"name": "paint_vae", "resolution": 4, "channels": 6, "shape_channels": 4, "width": 32},
+            "model": {"name": "paint_vae", "resolution": 4, "detail_channels": 6, "shape_channels": 4, "width": 32},
             "objective": {"name": "paint_vae", "queries": 128},
         },
         "flow": {

@@ -50,7 +50,7 @@ class PaintLatents(TokenLatents):
         facts = {
             **shard_facts(shards, config.reader),
             "latent_resolution": model.latent_resolution,
-            "latent_channels": model.config.channels,
+            "latent_channels": model.channels,
             "given_channels": model.config.shape_channels,
         }
         settings = f"{FORMAT} {config.mirror} {config.reader}"

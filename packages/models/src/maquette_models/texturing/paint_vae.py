@@ -20,17 +20,18 @@ from maquette_models.texturing.painted_points import CHANNELS, Cells, PaintedPoi
 from maquette_models.transformer.attention import cast_for
 
 LOGVAR = (-12, 4)
+MEAN_LOGVAR = -6.0  # of the mean paint: a generator's is not quite exact either
 LEAST_RESOLUTION = 2
 FIRST_LOGVAR = -4.0  # a latent that begins as mostly noise is learnt late
 
 
 @dataclass
 class PaintVAEConfig:
-    """A grid of `resolution` cells a side; `channels` of paint and `shape_channels` of shape in each. Places within a
-    cell are told by `frequencies` harmonics; MLPs have `depth` hidden layers of `width`."""
+    """A grid of `resolution` cells a side; each has its mean paint, `detail_channels` more of paint and `shape_channels`
+    of shape. Places within a cell are told by `frequencies` harmonics; MLPs have `depth` hidden layers of `width`."""
 
     resolution: int = 8
-    channels: int = 12
+    detail_channels: int = 10
     shape_channels: int = 12
     width: int = 96
     depth: int = 2
@@ -46,14 +47,18 @@ class PaintVAEOutput(NamedTuple):
 
 
 class PaintVAE(nn.Module):
-    """What is known of a cell's shape is not in its latent: both decoder and generator are given it."""
+    """The latent of a cell is its mean paint and what the encoder adds; the decoder adds to the mean paint, interpolated.
+    So colours are right from the first step on, and what is learnt is where they change.
+
+    What is known of a cell's shape is not in its latent: both decoder and generator are given it.
+    """
 
     def __init__(self, config: PaintVAEConfig) -> None:
         super().__init__()
-        if config.resolution < LEAST_RESOLUTION or min(config.channels, config.shape_channels, config.depth) < 1:
+        if config.resolution < LEAST_RESOLUTION or min(config.detail_channels, config.shape_channels, config.depth) < 1:
             raise MaquetteError(
                 f"architecture 'paint_vae': resolution {config.resolution} must be at least {LEAST_RESOLUTION}, "
-                "channels, shape_channels and depth at least 1"
+                "detail_channels, shape_channels and depth at least 1"
             )
         self.config = config
         width, place = config.width, 6 * config.frequencies
@@ -61,11 +66,18 @@ class PaintVAE(nn.Module):
         self.shape_points = layers(points, width, config.depth, width)
         self.shape_cells = layers(width, width, 1, config.shape_channels)
         self.paint_points = layers(points + len(CHANNELS), width, config.depth, width)
-        self.paint_cells = layers(width + config.shape_channels, width, 1, 2 * config.channels)
+        self.paint_cells = layers(width + config.shape_channels, width, 1, 2 * config.detail_channels)
         with torch.no_grad():
-            self.paint_cells[-1].bias[config.channels :].add_(FIRST_LOGVAR)
-        queries = config.channels + config.shape_channels + place + 3
+            self.paint_cells[-1].bias[config.detail_channels :].add_(FIRST_LOGVAR)
+        queries = self.channels + config.shape_channels + place + 3
         self.decoder = layers(queries, width, config.depth + 1, len(CHANNELS))
+        for parameter in self.decoder[-1].parameters():  # starts with the mean paint alone
+            nn.init.zeros_(parameter)
+
+    @property
+    def channels(self) -> int:
+        """Of the latent: those of paint, then those of detail."""
+        return len(CHANNELS) + self.config.detail_channels
 
     @property
     def latent_resolution(self) -> int:
@@ -84,7 +96,7 @@ class PaintVAE(nn.Module):
 
     def noise_shape(self, rows: int) -> tuple[int, ...]:
         """Noise has a place for every cell of the grid, so that a cell's does not depend on which others there are."""
-        return (rows, *[self.config.resolution] * 3, self.config.channels)
+        return (rows, *[self.config.resolution] * 3, self.channels)
 
     def shape(self, places: Tensor, normals: Tensor) -> tuple[Cells, Tensor]:
         """The cells that points [B,P,3] lie in, and what is to be known of the shape in each, float32 [N,S]."""
@@ -97,8 +109,10 @@ class PaintVAE(nn.Module):
         known = torch.cat([self.point_features(points.places, points.normals), points.paint.flatten(0, 1)], dim=-1)
         seen = cells.means(self.paint_points(cast_for(self.paint_points[0], known)))
         both = self.paint_cells(torch.cat([seen, shape.to(seen.dtype)], dim=-1))
-        mean, logvar = both.float().chunk(2, dim=-1)
-        return mean, logvar.clamp(*LOGVAR)
+        detail, logvar = both.float().chunk(2, dim=-1)
+        paint = cells.means(points.paint.flatten(0, 1))
+        exact = torch.full_like(paint, MEAN_LOGVAR)
+        return torch.cat([paint, detail], dim=-1), torch.cat([exact, logvar.clamp(*LOGVAR)], dim=-1)
 
     def decode(self, latent: Tensor, shape: Tensor, cells: Cells, places: Tensor, normals: Tensor) -> Tensor:
         """Paint [B,Q,6] in -1..1 at places [B,Q,3] with normals; those far from any cell get what the decoder makes of
@@ -109,7 +123,8 @@ class PaintVAE(nn.Module):
         features = torch.cat([latent, shape], dim=-1).float()
         near = sample_sparse_trilinear(features, cells.coords, at, row, renormalise=True)
         query = torch.cat([near, self.harmonics(places).flatten(0, 1), normals.flatten(0, 1)], dim=-1)
-        return self.decoder(cast_for(self.decoder[0], query)).float().view(rows, count, -1)
+        paint = near[:, : len(CHANNELS)] + self.decoder(cast_for(self.decoder[0], query)).float()
+        return paint.view(rows, count, -1)
 
     def point_features(self, places: Tensor, normals: Tensor) -> Tensor:
         """Where points [B,P,3] are in their cells, and their normals: [B*P,6+6F]."""

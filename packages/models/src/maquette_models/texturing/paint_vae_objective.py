@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from maquette.engine.randomness import normal
 from maquette.errors import MaquetteError
 from maquette_models.texturing.paint_vae import PaintVAEOutput
-from maquette_models.texturing.painted_points import PaintedPoints
+from maquette_models.texturing.painted_points import CHANNELS, PaintedPoints
 
 
 @dataclass
@@ -55,5 +55,6 @@ class PaintVAEObjective:
     def loss(self, output: PaintVAEOutput, target: Tensor) -> dict[str, Tensor]:
         """The terms, from the model's output."""
         paint = F.l1_loss(output.paint, target)
-        kl = 0.5 * (output.mean.square() + output.logvar.exp() - output.logvar - 1).mean()
+        mean, logvar = (part[:, len(CHANNELS) :] for part in (output.mean, output.logvar))  # of what is learnt
+        kl = 0.5 * (mean.square() + logvar.exp() - logvar - 1).mean()
         return {"loss": paint + self.config.kl_weight * kl, "paint": paint, "kl": kl}
