@@ -38,7 +38,7 @@ from maquette_serve.picture_files import read_picture
 @click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
 @click.option("--keep-uv/--new-uv", default=True, help="Keep the texture's layout, or lay it out anew first.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or another with textures)")
-def texture_edit(
+def texture_edit(  # noqa: PLR0917 - click passes by name
     words: tuple[str, ...], mesh: Path, mask: Path | None, run: str | None, keep_uv: bool, out: Path, **asked: Any
 ) -> None:
     """Change the texture of a mesh in a region; every other texel stays as it is, bit for bit.
@@ -51,7 +51,7 @@ def texture_edit(
     asset = import_asset(mesh)
     of_request = {key: asked.pop(key) for key in ("prompt", "seed", "guidance", "steps")}
     options = {key: value for key, value in asked.items() if value is not None}
-    options |= {} if keep_uv else {"keep_uv": False}
+    options |= {} if keep_uv else {"keep_uv": "never"}
     options |= {} if mask is None else {"mask": read_picture(mask)}
     block = {"name": "texture_edit", **({} if run is None else {"run": run}), **read_words(words)}
     edited = plugins.build("pipelines", block)(Request(**of_request, mesh=asset.mesh, options=options))

@@ -89,13 +89,13 @@ def fraction(value: Any, name: str) -> float:
     return found
 
 
-def with_textures(mesh: Mesh, keep_uv: bool, size: int) -> Mesh:
+def with_textures(mesh: Mesh, keep_uv: str | bool, size: int) -> Mesh:
     """The mesh as it looks, every face with a material and texture coordinates: its own where it has them and they are
     to be kept, else laid out anew with images of `size` texels a side."""
     bare = mesh.material is None or bool((mesh.material < 0).any())
-    if keep_uv and mesh.uv is not None and not bare:
+    flat = mesh if keep_uv in ("always", True) and mesh.uv is not None and not bare else with_uv(mesh, keep_uv)
+    if flat is mesh and not bare:
         return mesh
-    flat = with_uv(mesh, keep_uv)
     atlas = atlas_of(flat, corner_normals(flat), size)
     return painted(flat, atlas, shown_attributes(mesh, atlas.face, atlas.share), "edited")
 

@@ -73,12 +73,16 @@ def sheets(mesh: Mesh, area: Area, role: str) -> list[Sheet]:
 
     Args:
         mesh: every face has a material, and every material that shows some of the area an image of the role.
+
+    Raises:
+        MaquetteError: hardly a texel shows the area alone.
     """
     assert mesh.material is not None
     places = np.array([material.textures.get(role, -1) for material in mesh.materials])
     image = places[mesh.material]
     own = {int(place): np.flatnonzero(image == place) for place in np.unique(image[image >= 0])}
     found = [_sheet(mesh, faces, place, role, area) for place, faces in own.items()]
+    check_shown(found, role)
     return [sheet for sheet in found if len(sheet.row)]
 
 
@@ -193,5 +197,5 @@ def check_shown(found: list[Sheet], role: str) -> None:
     if not own or shared > own:
         raise MaquetteError(
             f"the region has {own} texels of its own in the {role.replace('_', ' ')} and shares {shared} with the rest "
-            "of the surface; choose a larger region, or lay the texture out anew with keep_uv=false"
+            "of the surface; choose a larger region, or lay the texture out anew with keep_uv=never"
         )

@@ -18,7 +18,7 @@ from maquette_models.texturing.edit_content import content_of
 from maquette_models.texturing.edit_look import recolored, refinished
 from maquette_models.texturing.edit_regions import KINDS, Region
 from maquette_models.texturing.edit_task import LOOKS, Asked, asked, touched_materials, with_textures
-from maquette_models.texturing.edit_texels import Sheet, check_shown, sheets, with_images, with_sheets
+from maquette_models.texturing.edit_texels import Sheet, sheets, with_images, with_sheets
 from maquette_models.texturing.view_atlas import points_on
 from maquette_models.texturing.view_attributes import shown_attributes, to_bytes, to_linear
 from maquette_models.texturing.view_maps import corner_normals
@@ -32,15 +32,15 @@ class TextureEditConfig:
     """`run` paints what requests with a prompt ask for, in `rounds` a step; without one there is recolouring alone.
 
     `seam` is how far inside a region its border is blended, in the unit cube's units, for a box, a sphere and a place;
-    other regions end sharply. `size` is the side of images that a mesh lacks. `keep_uv: false` lays every texture out
-    anew. The options `seam`, `size` and `keep_uv` of a request go before.
+    other regions end sharply. `size` is the side of images that a mesh lacks. `keep_uv` "never" lays every texture out
+    anew, "auto" where it leaves the unit square. The options `seam`, `size` and `keep_uv` of a request go before.
     """
 
     run: str = ""
     rounds: int = 3
     seam: float = 0.02
     size: int = 512
-    keep_uv: bool = True
+    keep_uv: str = "always"
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.seam < 0 or self.size < 1:
@@ -94,8 +94,6 @@ class TextureEdit:
         task = self._task(request)
         area = task.asked.area
         own = {role: sheets(task.mesh, area, role) for role in ROLES if task.asked.changes(role)}
-        for role, found in own.items():
-            check_shown(found, role)
         edits = recolored_sheets(task, own) if task.asked.look else self._repainted(request, task, own)
         edited = with_sheets(task.mesh, edits)
         told = {
@@ -116,7 +114,7 @@ class TextureEdit:
         if request.mesh is None:
             raise MaquetteError("a texture edit needs a mesh to start from")
         size = int(options.get("size", config.size))
-        mesh = with_textures(request.mesh, bool(options.get("keep_uv", config.keep_uv)), size)
+        mesh = with_textures(request.mesh, options.get("keep_uv", config.keep_uv), size)
         cube = in_unit_cube(mesh)
         wanted = asked(cube, options, request.class_name)
         if not wanted.look and (self.content is None or not request.prompt):
@@ -182,7 +180,7 @@ def seen_colors(mesh: Mesh, region: Region) -> NDArray[np.uint8] | None:
     if mesh.colors is None:
         return None
     colors = mesh.colors.copy()
-    for place, corner in enumerate(np.eye(3)):
+    for place, corner in enumerate(0.7 * np.eye(3) + 0.1):  # a little inwards: texels at a border are mixed
         face = np.arange(len(mesh.faces))
         face = face[region(face, np.tile(corner, (len(face), 1)))]
         shown = shown_attributes(mesh, torch.from_numpy(face), torch.from_numpy(np.tile(corner, (len(face), 1))))
