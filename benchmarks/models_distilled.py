@@ -85,7 +85,7 @@ def main(words: list[str]) -> None:
     teacher_run, student_run, shards = words[:3]
     settings: Settings = checked(load(Settings, read_words(words[3:])))
     student = open_pipeline(student_run)
-    few = student.sampler.config.steps
+    few = student.stage.sampler.config.steps
     contestants = {
         f"teacher, {TEACHER_STEPS} steps": Contestant(open_pipeline(teacher_run), TEACHER_STEPS),
         f"teacher, {few} steps": Contestant(open_pipeline(teacher_run), few),

@@ -16,32 +16,38 @@ from torch.nn import functional as F
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import RunFolder
 from maquette.types import Asset, Mesh, Request
+from maquette_models.editing.agreement import agreement
 from maquette_models.editing.blended_surface import Seam, blended_field, edited_mesh
 from maquette_models.editing.inpainting import inpaint, slerp, vary
 from maquette_models.editing.regions import region_mask
 from maquette_models.grid.mesh_fields import mesh_field, mesh_grids
-from maquette_models.pipelines.text_to_3d import Order, TextTo3D, TextTo3DConfig
+from maquette_models.pipelines.text_to_3d import TextTo3D, TextTo3DConfig
 from maquette_models.samplers.timesteps import timesteps
 
 KINDS = {"box": "region", "part": "region", "region": "region", "variation": "variation", "toward": "interpolation"}
-OPTIONS = (*KINDS, "at", "strength", "rounds")
+COUNTS = ("rounds", "candidates")
+OPTIONS = (*KINDS, "at", "strength", *COUNTS)
 
 
 @dataclass
 class EditConfig(TextTo3DConfig):
-    """Beside what `text_to_3d` knows: `rounds` of each step (RePaint), cells of the surface's grid `extract`, the
-    seam's `band` in those cells, the share of the volume below which what floats alone is left out, and how far the
-    region of a `part` reaches beyond it."""
+    """Beside what `text_to_3d` knows: `rounds` of each step (RePaint), how many `candidates` of a region are drawn, of
+    which the one is kept that agrees best with the prompt, cells of the surface's grid `extract`, the seam's `band` in
+    those cells, the share of the volume below which what floats alone is left out, and how far the region of a `part`
+    reaches beyond it."""
 
     rounds: int = 3
+    candidates: int = 4
     extract: int = 128
     band: float = 4.0
     crumbs: float = 0.01
     margin: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.extract < 8 or self.band < 0 or self.margin < 0 or not 0 <= self.crumbs < 1:
-            raise ValueError("'rounds' must be at least 1, 'extract' 8, 'band' and 'margin' 0, 'crumbs' in [0, 1)")
+        if min(self.rounds, self.candidates) < 1 or self.extract < 8:
+            raise ValueError("'rounds' and 'candidates' must be at least 1, 'extract' 8")
+        if min(self.band, self.margin) < 0 or not 0 <= self.crumbs < 1:
+            raise ValueError("'band' and 'margin' must be at least 0, 'crumbs' in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Task:
     """One edit: the mesh, what the prompt makes of a request, and all that is random."""
 
     mesh: Mesh
-    order: Order
+    order: Request
     options: Mapping[str, Any]
     times: Tensor
     generator: torch.Generator
@@ -59,7 +65,7 @@ class Edit(TextTo3D):
     """Requests have a `mesh`, a prompt that says what it shall be, and `options`:
 
     - `box`, `part` or `region` (see `region_mask`): that region is made anew, the surface outside stays. `rounds`
-      overrides the configured number.
+      and `candidates` override the configured numbers.
     - `variation`, a strength in (0, 1]: another shape like this one, the less alike the higher.
     - `toward`, another mesh, and `at` in [0, 1] (.5): a shape between the two, with a freedom of `strength` (.4).
     """
@@ -93,8 +99,8 @@ class Edit(TextTo3D):
         if request.mesh is None:
             raise MaquetteError("an edit needs a mesh to start from")
         kind = kind_of(request.options)
-        order = self._order(replace(request, mesh=None, options={}))
-        times = timesteps(order.steps, self.sampler.config.shift)
+        order = self.stage.complete(replace(request, mesh=None, options={}))
+        times = timesteps(order.steps, self.stage.sampler.config.shift)
         generator = torch.Generator().manual_seed(request.seed)
         task = Task(request.mesh, order, request.options, times, generator)
         make = {"region": self._region, "variation": self._variation, "interpolation": self._interpolation}[kind]
@@ -106,7 +112,7 @@ class Edit(TextTo3D):
             "steps": order.steps,
             "guidance": order.guidance,
             "edit": kind,
-            "unknown_words": order.unknown_words,
+            "unknown_words": self.stage.unknown_words(request.prompt),
         }
         return Asset(mesh, metadata), field
 
@@ -118,13 +124,23 @@ class Edit(TextTo3D):
     def _region(self, task: Task) -> tuple[Mesh, Tensor]:
         config = self.config
         mask = region_mask(task.mesh, task.options, config.extract, config.margin)
-        rounds = int(task.options.get("rounds", config.rounds))
-        known, free = self.latent(task.mesh), coarse(mask, self.latent_shape[-1])
-        latent = inpaint(self.velocity([task.order]), known, free, task.times, rounds=rounds, generator=task.generator)
+        latent = self._inpainted(task, coarse(mask, self.latent_shape[-1]))
         tsdf, color = self.fields(latent)
         own = mesh_field(task.mesh, config.extract, self.truncation)
         field = blended_field(own, tsdf, mask, Seam(config.band, config.crumbs))
         return edited_mesh(field, mask, config.band, task.mesh, color), torch.from_numpy(field)[None, None]
+
+    def _inpainted(self, task: Task, free: Tensor) -> Tensor:
+        """The latent [1,C,L,L,L] of the mesh with its free cells made anew: of several, the one that agrees best with
+        the prompt in those."""
+        rounds, count = (at_least_one(task.options.get(key, getattr(self.config, key)), key) for key in COUNTS)
+        field = self.velocity([task.order] * count)
+        known = self.latent(task.mesh).expand(count, *self.latent_shape[1:])
+        latent = inpaint(field, known, free, task.times, rounds=rounds, generator=task.generator)
+        if count == 1:
+            return latent
+        best = int(agreement(field, latent, free, task.order.seed).argmax())
+        return latent[best : best + 1]
 
     def _variation(self, task: Task) -> tuple[Mesh, Tensor]:
         strength = share(task.options["variation"], "variation")
@@ -158,6 +174,17 @@ def kind_of(options: Mapping[str, Any]) -> str:
     if len(kinds) != 1:
         raise MaquetteError(f"an edit is one of: {', '.join(KINDS)}; got {', '.join(sorted(options)) or 'none'}")
     return kinds.pop()
+
+
+def at_least_one(value: Any, name: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        MaquetteError: it is none.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise MaquetteError(f"option '{name}' of an edit is {value!r}; it must be a whole number of at least 1")
+    return value
 
 
 def share(value: Any, name: str) -> float:

@@ -2,39 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from maquette import plugins
 from maquette.runs import Run
 from maquette.types import Request
 from maquette_models.conditioners.request_batch import batch_of, class_named
+from maquette_models.pipelines.exact_batches import ExactBatches
 from maquette_models.samplers.guidance import Guided
+from maquette_models.samplers.sampler import State
+
+GRAIN = 32
+"""Sets of tokens are filled up to multiples of it: sets of about one size share passes, and rows keep their bits."""
 
 
 @dataclass
 class FlowStageConfig:
-    """How a stage is sampled; `guidance` and the sampler's steps give way to those of a request."""
+    """How a stage is sampled; `guidance` and the sampler's steps give way to those of a request.
+
+    `interval`, `rescale` and `zero_star` are those of `Guided`; a forward pass has at most `max_batch` rows.
+    """
 
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "euler", "steps": 20})
     guidance: float = 3.0
     interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    rescale: float = 0.0
+    zero_star: bool = False
+    max_batch: int = 16
+
+
+@dataclass(eq=False)
+class SampledFlow:
+    """One request's sampling in a stage, from noise at the first of `times` to data at the last.
+
+    Args:
+        stage: computes its steps.
+        state: of one row.
+        condition: encoded, and `null` without the request; what belongs to the tokens is in both.
+        guidance: the scale.
+        times: of the steps, falling from 1 to 0, [steps + 1].
+        count: how many tokens the state has that are no filling, or None where it is a grid.
+        done: how many steps are behind it.
+    """
+
+    stage: FlowStage
+    state: State
+    condition: Mapping[str, Tensor]
+    null: Mapping[str, Tensor]
+    guidance: float
+    times: Tensor
+    count: int | None
+    done: int = 0
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+        return len(self.times) - 1
+
+    @cached_property
+    def key(self) -> Hashable:
+        """The same for flows of one stage whose tensors have the same shapes."""
+        shapes = tuple((key, tuple(value.shape[1:])) for key, value in self.condition.items())
+        return id(self.stage), tuple(self.state.x.shape[1:]), shapes
+
+    @property
+    def rows(self) -> int:
+        """Of a forward pass, that the next step takes."""
+        low, high = self.stage.config.interval
+        guided = self.done < self.steps and low <= float(self.times[self.done]) <= high
+        return 2 if guided and self.guidance != 1 and not self.stage.takes_guidance else 1
+
+    @property
+    def result(self) -> Tensor:
+        """What the noise has come to: [1,...] as the noise was given, normalised as the run's data was."""
+        return self.state.x if self.count is None else self.state.x[:, : self.count]
 
 
 class FlowStage:
-    """Samples of a run that trained a flow.
-
-    A row is computed by itself, so nothing beside it can change its bits: products of a few tokens add up in another
-    order when there are more rows.
-    """
+    """Samples of a run that trained a flow. A request's sample depends on that request alone, to the bit."""
 
     def __init__(self, run: Run, config: FlowStageConfig) -> None:
         self.config = config
         self.model = run.model.requires_grad_(False)
+        self.batched = ExactBatches(self.model, config.max_batch)
+        self.takes_guidance = bool(getattr(self.model.config, "guidance_embedding", False))
         self.mean, self.std = (torch.tensor(run.facts[key]) for key in ("latent_mean", "latent_std"))
         self.channels = int(run.facts["latent_channels"])
         self.sampler = plugins.build("samplers", config.sampler)
@@ -55,31 +113,79 @@ class FlowStage:
         )
 
     @torch.inference_mode()
-    def sample(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> Tensor:
-        """What a noise [1,...] flows to under a request, normalised as the run's data was.
+    def flow(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> SampledFlow:
+        """What a noise [1,...] begins under a request.
 
         Args:
             request: its prompt, class, pictures or mesh are the condition, whichever the run was trained on.
             noise: standard normal.
-            tokens: what belongs to the tokens, such as `positions`; the same with and without the condition.
+            tokens: what belongs to the tokens [1,N,...], such as `positions`; the same with and without the condition.
 
         Raises:
             MaquetteError: an unknown class, or something that the run cannot be conditioned on.
         """
-        conditioner, tokens, request = self.model.conditioner, tokens or {}, self.complete(request)
-        velocity = Guided(
-            self.model,
-            self.model.encode_condition({**conditioner.prepare(batch_of(conditioner, request)), **tokens}),
-            self.model.encode_condition({**conditioner.null(1), **tokens}),
-            torch.tensor([request.guidance]),
-            (self.config.interval[0], self.config.interval[1]),
+        conditioner, request = self.model.conditioner, self.complete(request)
+        count = noise.shape[1] if tokens else None
+        if tokens and count is not None:
+            noise = filled_up(noise)
+            tokens = {key: filled_up(value) for key, value in {"token_mask": whole(count), **tokens}.items()}
+        condition, null = (
+            self.model.encode_condition({**prepared, **(tokens or {})})
+            for prepared in (conditioner.prepare(batch_of(conditioner, request)), conditioner.null(1))
         )
-        return self.sampler.sample(velocity, noise, request.steps)
+        assert request.guidance is not None  # completed
+        times = self.sampler.times(request.steps)
+        return SampledFlow(self, self.sampler.start(noise), condition, null, request.guidance, times, count)
+
+    @torch.inference_mode()
+    def advance(self, flows: Sequence[SampledFlow]) -> None:
+        """One step of each of several flows of one key."""
+        t, t_next = (torch.stack([flow.times[flow.done + ahead] for flow in flows]) for ahead in (0, 1))
+        state = State.join([flow.state for flow in flows])
+        state = self.sampler.step(self.guided(flows), state, t, t_next)
+        for row, flow in enumerate(flows):
+            flow.state = state.rows(slice(row, row + 1))
+            flow.done += 1
+
+    def guided(self, flows: Sequence[SampledFlow]) -> Guided:
+        """The guided velocity field of several flows, a row each."""
+        return Guided(
+            self.batched,
+            joined([flow.condition for flow in flows]),
+            joined([flow.null for flow in flows]),
+            torch.tensor([flow.guidance for flow in flows]),
+            (self.config.interval[0], self.config.interval[1]),
+            self.config.rescale,
+            self.config.zero_star,
+        )
+
+    def sample(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What a noise [1,...] flows to under a request, normalised as the run's data was; see `flow`."""
+        flow = self.flow(request, noise, tokens)
+        while flow.done < flow.steps:
+            self.advance([flow])
+        return flow.result
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the conditioner does not know."""
         conditioner = self.model.conditioner
         return list(conditioner.unknown_words(text)) if hasattr(conditioner, "unknown_words") else []
+
+
+def joined(conditions: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows of several conditions."""
+    return {key: torch.cat([condition[key] for condition in conditions]) for key in conditions[0]}
+
+
+def whole(count: int) -> Tensor:
+    """The mask of tokens that all count, bool [1, count]."""
+    return torch.ones(1, count, dtype=torch.bool)
+
+
+def filled_up(values: Tensor) -> Tensor:
+    """Values of tokens [1,N,...] and zeros up to a multiple of `GRAIN`, of which a mask says that they do not count."""
+    missing = -values.shape[1] % GRAIN
+    return F.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
 
 
 def drawn(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from omegaconf import MISSING
-from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.stepping import Course, SteppedPipeline, alone
 from maquette.types import Asset, Request
 from maquette_kernels.sparse.tensor import SparseTensor
 from maquette_models.adapters.hot_swap import HotSwap
@@ -39,7 +38,7 @@ class SparseVoxelsConfig:
     structure_stage: FlowStageConfig = field(default_factory=FlowStageConfig)
 
 
-class SparseVoxels(HotSwap):
+class SparseVoxels(HotSwap, SteppedPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     def __init__(self, config: SparseVoxelsConfig) -> None:
@@ -49,15 +48,18 @@ class SparseVoxels(HotSwap):
         self.model = self.shape.model
         self.decoder = DualGrid(DualGridConfig())
 
-    def __call__(self, request: Request) -> Asset:
-        """The asset of one request.
+    def course(self, request: Request) -> Course[Asset]:
+        """The way of one request.
 
         Raises:
             MaquetteError: an unknown class; or the shape came out empty, also from the seeds that follow.
         """
         for attempt in range(ATTEMPTS):
-            latent = self.sample(request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt))
+            latent = yield from self.sampling(
+                request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt)
+            )
             surface = self.surface(latent)
+            yield None
             mesh = self.decoder.mesh_or_none(surface)
             if mesh is not None:
                 return Asset(mesh, self._metadata(request, latent, surface, attempt + 1))
@@ -65,40 +67,21 @@ class SparseVoxels(HotSwap):
             f"'{request.prompt}', seed {request.seed}: the voxels hold no surface; try another seed or train longer"
         )
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """The assets of several requests, in order, or why there is none; each is computed by itself."""
-        results: list[Asset | MaquetteError] = []
-        for request in requests:
-            try:
-                results.append(self(request))
-            except MaquetteError as error:
-                results.append(error)
-        return results
-
     def sample(self, request: Request, seed: int) -> SparseTensor:
         """The latent [N,C] of a request, from the noise of a seed."""
-        voxels = self.sample_structure(request, seed)
+        return alone(self.sampling(request, seed))
+
+    def sampling(self, request: Request, seed: int) -> Course[SparseTensor]:
+        """The way to `sample`: the voxels of the latent grid that the shape passes, sorted, and then their latents."""
+        own = {key: request.options.get(f"structure_{key}") for key in ("guidance", "steps")}
+        noise = drawn((1, self.structure.channels, *[self.side] * 3), fold("structure", seed))
+        grid = yield self.structure.flow(replace(request, options={}, **own), noise)
+        voxels = occupied_voxels(grid[0])
         noise = drawn((1, len(voxels), self.shape.channels), fold("latent", seed))
-        tokens = {"positions": voxels[None].float(), "token_mask": torch.ones(1, len(voxels), dtype=torch.bool)}
-        latent = self.shape.sample(request, noise, tokens)[0] * self.shape.std + self.shape.mean
+        latent = yield self.shape.flow(request, noise, {"positions": voxels[None].float()})
         coords = torch.cat([torch.zeros_like(voxels[:, :1]), voxels], dim=1).int()
         stride = self.autoencoder.config.resolution // self.side
-        return SparseTensor(latent, coords, batch_size=1, stride=stride)
-
-    def sample_structure(self, request: Request, seed: int) -> Tensor:
-        """The voxels of the latent grid that a shape passes, int64 [N,3], sorted."""
-        options = request.options
-        own = Request(
-            request.prompt,
-            request.seed,
-            request.class_name,
-            options.get("structure_guidance"),
-            options.get("structure_steps"),
-            request.images,
-            request.mesh,
-        )
-        noise = drawn((1, self.structure.channels, *[self.side] * 3), fold("structure", seed))
-        return occupied_voxels(self.structure.sample(own, noise)[0])
+        return SparseTensor(latent[0] * self.shape.std + self.shape.mean, coords, batch_size=1, stride=stride)
 
     @torch.inference_mode()
     def surface(self, latent: SparseTensor) -> VoxelSurface:

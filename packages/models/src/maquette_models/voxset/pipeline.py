@@ -14,6 +14,7 @@ from torch import Tensor
 from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.stepping import Course, SteppedPipeline, alone, together
 from maquette.types import Asset, Request
 from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
@@ -52,7 +53,7 @@ class Sampled:
     positions: Tensor
 
 
-class VoxSet(HotSwap):
+class VoxSet(HotSwap, SteppedPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     def __init__(self, config: VoxSetConfig) -> None:
@@ -63,35 +64,24 @@ class VoxSet(HotSwap):
         self.tokens = config.tokens or int(facts["tokens"])
         self.decoder = plugins.build("decoders", config.decoder)
 
-    def __call__(self, request: Request) -> Asset:
-        """The asset of one request.
+    def course(self, request: Request) -> Course[Asset]:
+        """The way of one request.
 
         Raises:
             MaquetteError: what the models cannot be asked for; or the shape came out empty, also from the seeds that
                 follow.
         """
-        return self.with_field(request)[0]
+        asset, _ = yield from self.course_with_field(request)
+        return asset
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """The assets of several requests, in order, or why there is none; each is computed by itself."""
-        return [asset for asset, _ in self.batch_with_fields(requests)]
-
-    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset | MaquetteError, Tensor]]:
-        """As `batch`, each asset with the distance grid [1,1,R,R,R] that it was extracted from; an empty one where
-        there is none."""
-        results: list[tuple[Asset | MaquetteError, Tensor]] = []
-        for request in requests:
-            try:
-                results.append(self.with_field(request))
-            except MaquetteError as error:
-                results.append((error, torch.empty(0)))
-        return results
-
-    def with_field(self, request: Request) -> tuple[Asset, Tensor]:
-        """The asset of a request, and its distance grid [1,1,R,R,R]."""
+    def course_with_field(self, request: Request) -> Course[tuple[Asset, Tensor]]:
+        """As `course`, the asset with the distance grid [1,1,R,R,R] that it was extracted from."""
         for attempt in range(ATTEMPTS):
-            sampled = self.sample(request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt))
+            sampled = yield from self.sampling(
+                request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt)
+            )
             tsdf, color = self.fields(sampled)
+            yield None
             if bool((tsdf < 0).any()):
                 mesh = self.decoder(tsdf[0, 0], color[0])
                 return Asset(mesh, self._metadata(request, sampled, attempt + 1)), tsdf
@@ -99,16 +89,29 @@ class VoxSet(HotSwap):
             f"'{request.prompt}', seed {request.seed}: the fields hold no surface; try another seed or train longer"
         )
 
+    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset | MaquetteError, Tensor]]:
+        """As `batch`, each asset with the distance grid [1,1,R,R,R] that it was extracted from; an empty one where
+        there is none."""
+        results = together([self.course_with_field(request) for request in requests])
+        return [(result, torch.empty(0)) if isinstance(result, MaquetteError) else result for result in results]
+
     def sample(self, request: Request, seed: int) -> Sampled:
         """The shape of a request, from the noise of a seed."""
-        positions = self.anchors(request, seed)
+        return alone(self.sampling(request, seed))
+
+    def sampling(self, request: Request, seed: int) -> Course[Sampled]:
+        """The way to `sample`."""
+        positions = yield from self.anchoring(request, seed)
         noise = drawn((1, len(positions), self.latents.channels), fold("latent", seed))
-        tokens = {"positions": positions[None], "token_mask": torch.ones(1, len(positions), dtype=torch.bool)}
-        latent = self.latents.sample(request, noise, tokens)[0].float()
-        return Sampled(latent * self.latents.std + self.latents.mean, positions)
+        latent = yield self.latents.flow(request, noise, {"positions": positions[None]})
+        return Sampled(latent[0].float() * self.latents.std + self.latents.mean, positions)
 
     def anchors(self, request: Request, seed: int) -> Tensor:
-        """Where the tokens of a shape are, [N,3]: farthest points of the voxels that its structure has.
+        """Where the tokens of a shape are, [N,3]; see `anchoring`."""
+        return alone(self.anchoring(request, seed))
+
+    def anchoring(self, request: Request, seed: int) -> Course[Tensor]:
+        """The way to anchors [N,3]: farthest points of the voxels that the structure of a shape has.
 
         Raises:
             MaquetteError: a number of tokens that is none.
@@ -118,8 +121,8 @@ class VoxSet(HotSwap):
             raise MaquetteError(f"pipeline 'voxset': options.tokens is {count!r}; give a whole number of at least 1")
         own = {key: request.options.get(f"structure_{key}") for key in ("guidance", "steps")}
         noise = drawn((1, self.structure.channels, *[self.side] * 3), fold("structure", seed))
-        grid = self.structure.sample(replace(request, **own), noise)[0]
-        return choose_anchors([occupied_voxels(grid)], [count], [seed]).positions[0]
+        grid = yield self.structure.flow(replace(request, **own), noise)
+        return choose_anchors([occupied_voxels(grid[0])], [count], [seed]).positions[0]
 
     @torch.inference_mode()
     def fields(self, sampled: Sampled) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,69 @@
+"""Batches in which a row has the bits that it has alone.
+
+Products of matrices pick their order of summation by their number of rows, so that a batch may change the last bits of
+its rows. Which sizes do is a fact of the machine, its libraries and the shapes: it is measured, not assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Numbers of rows that are computed at once: few, so that compiled code and graphs are made for few shapes."""
+
+Condition = Mapping[str, Tensor]
+
+
+class ExactBatches:
+    """A model [B,...] that is called with any number of rows, and computes them in sizes that keep their bits.
+
+    Args:
+        model: `model(x, t [B], condition)`, a velocity or whatever else of each row.
+        largest: the most rows of one pass.
+    """
+
+    def __init__(self, model: nn.Module, largest: int = SIZES[-1]) -> None:
+        self.model = model
+        self.config = model.config
+        self.largest = largest
+        self._known: dict[Hashable, tuple[int, ...]] = {}
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The model's output [B,...] for x [B,...] at t [B]; batches are filled up with their last row."""
+        if len(x) == 1:
+            return self.model(x, t, condition)
+        sizes = self.sizes(x, condition)
+        parts, start = [], 0
+        while start < len(x):
+            left = len(x) - start
+            size = next((size for size in sizes if size >= left), sizes[-1])
+            rows = torch.arange(start, start + size, device=x.device).clamp(max=len(x) - 1)
+            part = self.model(x[rows], t[rows], {key: value[rows] for key, value in condition.items()})
+            parts.append(part[: min(size, left)])
+            start += size
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def sizes(self, x: Tensor, condition: Condition) -> tuple[int, ...]:
+        """The sizes up to `largest`, ascending, in which rows like those of x keep their bits; 1 always does."""
+        shapes = tuple((key, value.shape[1:]) for key, value in condition.items())
+        # Adapters add products to the model's layers, which show as modules.
+        key = (x.shape[1:], x.dtype, x.device, shapes, sum(1 for _ in self.model.modules()))
+        if key not in self._known:
+            self._known[key] = tuple(size for size in SIZES if size <= self.largest and self._exact(size, x, condition))
+        return self._known[key]
+
+    def _exact(self, size: int, x: Tensor, condition: Condition) -> bool:
+        """Whether each row of a batch of that size comes out as it does alone."""
+        if size == 1:
+            return True
+        generator = torch.Generator().manual_seed(size)
+        noise = torch.randn((size, *x.shape[1:]), generator=generator).to(x)
+        t = torch.linspace(0.01, 1, size, device=x.device)
+        rows = {key: value[:1].expand(size, *value.shape[1:]) for key, value in condition.items()}
+        batch = self.model(noise, t, rows)
+        one = {key: value[:1] for key, value in condition.items()}
+        return all(torch.equal(batch[i : i + 1], self.model(noise[i : i + 1], t[i : i + 1], one)) for i in range(size))
