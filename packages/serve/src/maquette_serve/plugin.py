@@ -49,3 +49,8 @@ def register_commands(register: Register) -> None:
         'Change a texture in a region: maquette texture-edit --mesh FILE --instruction "make the seat red" --out FILE',
         "maquette_serve.texture_edit_command:texture_edit",
     )
+    register(
+        "rig",
+        "Give a mesh a skeleton: maquette rig RUN --mesh FILE --out FILE",
+        "maquette_serve.rig_command:rig",
+    )

@@ -17,12 +17,8 @@ from maquette_serve.engine import Engine
 @click.argument("run")
 @click.argument("words", nargs=-1, metavar="[key=value ...]")
 @click.option("--mesh", required=True, type=click.Path(path_type=Path), help="The file to rig; it faces +z, y is up.")
-@click.option(
-    "--kind", default=None, help="What it is: biped, quadruped, bird, fish or other; default: what it looks like."
-)
-@click.option(
-    "--influences", type=click.IntRange(1, 8), default=None, help="Joints a vertex at most; default: the run's."
-)
+@click.option("--kind", default=None, help="biped, quadruped, bird, fish or other; default: as it looks.")
+@click.option("--influences", type=click.IntRange(1, 8), default=None, help="Joints a vertex; default: the run's.")
 @click.option("--seed", default=0, show_default=True, help="Matters where the run's temperature is above 0.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb, or another format with skins.")
 def rig(  # noqa: PLR0917 - click passes by name
