@@ -26,10 +26,13 @@ EXPORTERS = {
     "stl": ("plain:StlConfig", "plain:StlExporter"),
     "off": ("plain:OffConfig", "plain:OffExporter"),
     "3mf": ("threemf:ThreemfConfig", "threemf:ThreemfExporter"),
+    "urdf": ("robots.body:BodyConfig", "robots.urdf:UrdfExporter"),
+    "mjcf": ("robots.body:BodyConfig", "robots.mjcf:MjcfExporter"),
+    "xml": ("robots.body:BodyConfig", "robots.mjcf:MjcfExporter"),
     "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
-FINISHERS = {"unwrap": "unwrap:Unwrap"}
+FINISHERS = {"decimate": "decimate:Decimate", "unwrap": "unwrap:Unwrap"}
 
 
 @hookimpl
