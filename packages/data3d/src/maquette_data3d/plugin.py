@@ -32,7 +32,7 @@ EXPORTERS = {
     "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
-FINISHERS = {"decimate": "decimate:Decimate", "unwrap": "unwrap:Unwrap"}
+FINISHERS = {"decimate": "decimate:Decimate", "repair": "repair:Repair", "unwrap": "unwrap:Unwrap"}
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""Bodies for robot simulators: URDF and MJCF, with collision hulls and inertia."""
