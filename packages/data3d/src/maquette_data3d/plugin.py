@@ -29,6 +29,7 @@ EXPORTERS = {
     "urdf": ("robots.body:BodyConfig", "robots.urdf:UrdfExporter"),
     "mjcf": ("robots.body:BodyConfig", "robots.mjcf:MjcfExporter"),
     "xml": ("robots.body:BodyConfig", "robots.mjcf:MjcfExporter"),
+    "fbx": ("fbx.exporter:FbxConfig", "fbx.exporter:FbxExporter"),
     "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}

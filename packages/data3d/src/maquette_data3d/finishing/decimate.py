@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from maquette.errors import MaquetteError
 from maquette.types import Asset, Mesh
 from maquette_data3d.finishing.edge_collapse import collapse
 from maquette_data3d.finishing.record import recorded
+from maquette_data3d.finishing.selection import areas, selected, welded
 from maquette_data3d.finishing.transfer import patches, transfer
-from maquette_data3d.finishing.unwrap import welded
 
 _FEWEST = 4  # faces of the simplest closed mesh
 
@@ -75,27 +75,14 @@ def decimated(mesh: Mesh, budget: int, border: float, seams: float) -> Mesh:
     """
     vertices, faces = welded(mesh)
     box = np.ptp(vertices.astype(np.float64), axis=0).max(initial=0.0)
-    solid = np.flatnonzero(_areas(vertices, faces) > 1e-14 * box**2)
+    solid = np.flatnonzero(areas(vertices, faces) > 1e-14 * box**2)
     if not len(solid):
         raise MaquetteError("no face of the mesh has any area")
     centre = vertices.mean(0, dtype=np.float64)
     placed = (vertices - centre) / box  # the same collapses in any unit
     fewer, left = collapse(placed, faces[solid].astype(np.int64), patches(mesh)[solid], budget, border, seams)
-    left = left[_areas(fewer, left) > 1e-14]
+    left = left[areas(fewer, left) > 1e-14]
     if not len(left):
         raise MaquetteError(f"nothing is left at {budget} faces: give a larger budget")
     used, index = np.unique(left, return_inverse=True)
-    return transfer(_only(mesh, solid), (fewer[used] * box + centre).astype(np.float32), index.reshape(-1, 3))
-
-
-def _areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
-    return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-
-
-def _only(mesh: Mesh, chosen: np.ndarray) -> Mesh:
-    """The mesh with the chosen faces only."""
-    per_face = {
-        name: None if (held := getattr(mesh, name)) is None else held[chosen] for name in ("uv", "material", "part")
-    }
-    return replace(mesh, faces=mesh.faces[chosen], **per_face)
+    return transfer(selected(mesh, solid), (fewer[used] * box + centre).astype(np.float32), index.reshape(-1, 3))

@@ -1,5 +1,8 @@
 """Edges collapsed one after the other, the least harmful first (Garland and Heckbert 1997)."""
 
+# Compiled functions take all arguments by position.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 import heapq
@@ -117,7 +120,8 @@ def _best_place(q, a, b):
 @njit(cache=True)
 def _rings(faces, count):
     """Corners around each vertex as linked lists: first and last corner of each vertex, next of each corner."""
-    first, last, following = np.full(count, -1, np.int64), np.full(count, -1, np.int64), np.full(faces.size, -1, np.int64)
+    first, last = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    following = np.full(faces.size, -1, np.int64)
     for corner in range(faces.size):
         v = faces[corner // 3, corner % 3]
         if first[v] < 0:
@@ -185,7 +189,7 @@ def _collapse(vertices, faces, alive, quadrics, edges, target, careful):
         _, cost = _best_place(quadrics[a] + quadrics[b], vertices[a], vertices[b])
         heap.append((cost, a, b, np.int64(0), np.int64(0)))
     heapq.heapify(heap)
-    while left > target and len(heap):
+    while left > target and heap:
         _, a, b, version_a, version_b = heapq.heappop(heap)
         if version[a] != version_a or version[b] != version_b:
             continue

@@ -56,9 +56,7 @@ def transfer(source: Mesh, vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     if source.uv is not None:
         mesh = replace(mesh, uv=_uv(source, corners, at_middle, at_corner))
     if source.material is not None:
-        mesh = replace(
-            mesh, material=source.material[at_middle.face], materials=source.materials, images=source.images
-        )
+        mesh = replace(mesh, material=source.material[at_middle.face], materials=source.materials, images=source.images)
     if source.part is not None:
         mesh = replace(mesh, part=source.part[at_middle.face], part_names=source.part_names)
     if source.colors is not None:

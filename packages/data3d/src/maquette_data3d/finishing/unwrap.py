@@ -10,6 +10,7 @@ from maquette.errors import MaquetteError
 from maquette.types import Asset, Material, Mesh
 from maquette_data3d.finishing import charts
 from maquette_data3d.finishing.record import recorded
+from maquette_data3d.finishing.selection import areas, welded
 
 _SLACK = 1e-4  # how far past the unit square a coordinate may lie and still count as within
 
@@ -65,7 +66,7 @@ class Unwrap:
 
     def _charts(self, mesh: Mesh) -> tuple[charts.Charts, list[str]]:
         vertices, faces = welded(mesh)
-        if not _has_area(vertices, faces):
+        if not areas(vertices, faces).any():
             raise MaquetteError("no face of the mesh has any area: there is nothing to unwrap")
         resolution, padding = self.config.resolution, self.config.padding
         if len(faces) <= self.config.largest_faces:
@@ -79,17 +80,6 @@ class Unwrap:
         else:
             reason = f"{len(faces)} faces are more than largest_faces={self.config.largest_faces}"
         return charts.cell_a_face(len(faces), resolution, padding), [f"each face is a chart of its own: {reason}"]
-
-
-def welded(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float32 [W, 3] with those in one place merged, and the faces int [F, 3] in terms of them."""
-    vertices, place = np.unique(mesh.vertices + np.float32(0), axis=0, return_inverse=True)  # -0 becomes 0
-    return vertices, place.reshape(-1)[mesh.faces]
-
-
-def _has_area(vertices: np.ndarray, faces: np.ndarray) -> bool:
-    a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
-    return bool(np.cross(b - a, c - a).any())
 
 
 def _used(uv: np.ndarray) -> float:

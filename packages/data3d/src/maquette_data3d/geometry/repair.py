@@ -71,7 +71,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray, corner_colors: np.ndarray) ->
         vertices=welded,
         faces=faces.astype(np.int32),
         corner_colors=corner_colors,
-        component=_components(faces, len(welded)),
+        component=components(faces, len(welded)),
         repairs=repairs,
         source_face=single.astype(np.int32),
         turned=flip,
@@ -136,7 +136,8 @@ def _with_area(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return distinct & (np.linalg.norm(_area_vectors(vertices, faces), axis=1) > 1e-14)
 
 
-def _components(faces: np.ndarray, count: int) -> np.ndarray:
+def components(faces: np.ndarray, count: int) -> np.ndarray:
+    """Number of the connected part of each face, int32 [F], from 0; faces int [F, 3] of ``count`` vertices."""
     if not len(faces):
         return np.zeros(0, np.int32)
     rows, columns = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
