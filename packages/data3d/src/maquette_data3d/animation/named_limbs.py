@@ -49,10 +49,13 @@ def _groups(said: list[Meaning]) -> Groups:
 
 def _bones(skeleton: Skeleton, parts: dict[str, list[int]], kind: str) -> tuple[int | None, int | None]:
     """The upper and the lower bone of a limb: "leg" alone is the lower one below an upper one, and the upper one above
-    a lower one."""
+    a lower one; of "leg 1" to "leg 3" they are the last two."""
     uppers, lowers, plain = parts[f"upper {kind}"], parts[f"lower {kind}"], parts[kind]
     pairs = [(upper, lower) for upper in uppers for lower in (*lowers, *plain) if below(skeleton, lower, upper)]
     pairs += [(upper, lower) for upper in plain for lower in lowers if below(skeleton, lower, upper)]
+    pairs += [
+        (upper, lower) for upper, lower in zip(plain[-2:], plain[-1:], strict=False) if below(skeleton, lower, upper)
+    ]
     return pairs[0] if pairs else (None, None)
 
 
