@@ -16,13 +16,18 @@ Step = str | Mapping[str, Any]
 def finish(asset: Asset, steps: Sequence[Step]) -> Asset:
     """The asset after the steps, in their order. No step can hand on an empty mesh.
 
+    A finisher with ``use_source(asset)`` is given the asset as it was before the first step: `bake` reads it.
+
     Raises:
         MaquetteError: no such step, one of its keys is wrong, or it could not do its work; says which step.
     """
+    original = asset
     for step in steps:
         block = {"name": step} if isinstance(step, str) else dict(step)
         finisher = plugins.build("finishers", block)
         name = block["name"]
+        if hasattr(finisher, "use_source"):
+            finisher.use_source(original)
         try:
             asset = finisher(asset)
         except MaquetteError as error:

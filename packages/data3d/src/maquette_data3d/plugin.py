@@ -33,7 +33,12 @@ EXPORTERS = {
     "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
-FINISHERS = {"decimate": "decimate:Decimate", "repair": "repair:Repair", "unwrap": "unwrap:Unwrap"}
+FINISHERS = {
+    "repair": "repair:Repair",
+    "decimate": "decimate:Decimate",
+    "unwrap": "unwrap:Unwrap",
+    "bake": "bake:Bake",
+}
 
 
 @hookimpl
