@@ -17,11 +17,11 @@ _REACH = 0.1  # of the height: how far arms must reach out to the side
 @dataclass(frozen=True)
 class Chain:
     """Joints without a branch, ending at one that has nothing below it; `lowest` is the height of its lowest vertex,
-    `girth` the mean distance of the last joint's vertices from it."""
+    `detail` how many vertices its last joint holds."""
 
     joints: tuple[int, ...]
     lowest: float
-    girth: float
+    detail: int
 
 
 def chains(mesh: Mesh, skeleton: Skeleton, used: np.ndarray, heaviest: np.ndarray) -> list[Chain]:
@@ -37,9 +37,7 @@ def chains(mesh: Mesh, skeleton: Skeleton, used: np.ndarray, heaviest: np.ndarra
             line.append(int(skeleton.parents[line[-1]]))
         own = mesh.vertices[np.isin(heaviest, line[:2])].astype(np.float64)
         if len(own):
-            tip = skeleton.rest[leaf, :3, 3]
-            girth = float(np.linalg.norm(own - tip, axis=1).mean())
-            found.append(Chain(tuple(reversed(line)), float(own[:, 1].min()), girth))
+            found.append(Chain(tuple(reversed(line)), float(own[:, 1].min()), int((heaviest == leaf).sum())))
     return found
 
 
@@ -94,7 +92,7 @@ def shaped_trunk(
 ) -> tuple[dict[str, tuple[int, ...]], int]:
     """Head and tail among chains that are no limbs, and which way along the axis `along` the head is, 1 or -1.
 
-    The thicker of the two ends is the head: a tail thins out.
+    The end with more vertices is the head: a tail has no face, and thins out.
     """
     positions = skeleton.rest[:, :3, 3]
     ends = {chain: float((positions[chain.joints[-1]] - positions[start]) @ along) for chain in rest}
@@ -102,8 +100,8 @@ def shaped_trunk(
         return {}, 1
     sides = [max((c for c in ends if ends[c] * way > 0), key=lambda c: abs(ends[c]), default=None) for way in (1, -1)]
     forward, backward = sides
-    girths = [-1.0 if chain is None else chain.girth for chain in (forward, backward)]
-    way = 1 if girths[0] >= girths[1] else -1
+    details = [-1 if chain is None else chain.detail for chain in (forward, backward)]
+    way = 1 if details[0] >= details[1] else -1
     head, tail = (forward, backward) if way == 1 else (backward, forward)
     trunk: dict[str, tuple[int, ...]] = {}
     if head is not None:
