@@ -64,7 +64,8 @@ def _scene(scene: Any, arrays: dict[str, np.ndarray], most_faces: int, most_part
         return {"error": f"too_many_faces: {faces}, at most {most_faces} are read"}
     if len(nodes) > most_parts:
         return {"error": f"too_many_parts: {len(nodes)}, at most {most_parts} are read"}
-    looks = _Looks()
+    # Phong has no metal: Blender writes it as reflection, which ufbx knows of Blender, and so does this project.
+    looks = _Looks(str(held(held(scene.metadata).creator)) == "maquette")
     joints = _Joints(nodes)
     parts = []
     for node, mesh in nodes:
@@ -148,7 +149,8 @@ def _mesh(node: Any, mesh: Any, looks: _Looks, joints: _Joints) -> dict[str, np.
 class _Looks:
     """Materials and images that nodes refer to, numbered as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_phong: bool) -> None:
+        self._own_phong = own_phong
         self.materials: list[dict[str, Any]] = []
         self.names: list[list[str]] = []
         self.contents: list[np.ndarray] = []
@@ -165,11 +167,16 @@ class _Looks:
 
     def _material(self, material: Any) -> dict[str, Any]:
         pbr = held(material.pbr)
+        phong = held(material.fbx)
+        metal = phong.reflection_factor if self._own_phong else pbr.metalness
         # Exporters write linear light here, as the programs' own materials have it.
         color = _value(pbr.base_color, (0.8, 0.8, 0.8, 1.0))
         factor = _value(pbr.base_factor, (1.0,))[0]
         glow, strength = _value(pbr.emission_color, (0.0, 0.0, 0.0)), _value(pbr.emission_factor, (1.0,))[0]
-        opacity = min(max(_value(pbr.opacity, (1.0,))[0], 0.0), 1.0)
+        opacity = _value(pbr.opacity, (1.0,))[0]
+        if self._own_phong:
+            opacity = 1.0 - _value(phong.transparency_factor, (0.0,))[0]
+        opacity = min(max(opacity, 0.0), 1.0)
         maps = {
             "base_color": pbr.base_color,
             "normal": pbr.normal_map,
@@ -179,7 +186,7 @@ class _Looks:
         return {
             "name": str(held(material.name)),
             "base_color": [*(min(max(value * factor, 0.0), 1.0) for value in color[:3]), opacity],
-            "metallic": min(max(_value(pbr.metalness, (0.0,))[0], 0.0), 1.0),
+            "metallic": min(max(_value(metal, (0.0,))[0], 0.0), 1.0),
             "roughness": min(max(_value(pbr.roughness, (1.0,))[0], 0.0), 1.0),
             "emissive": [max(value * strength, 0.0) for value in glow[:3]],
             "alpha_mode": "blend" if opacity < 1.0 else "opaque",
