@@ -19,7 +19,8 @@ Paint = Callable[[Tensor, Tensor], Tensor]
 """paint(places [Q,3], normals [Q,3]) -> [Q,6] in [0,1], see `painted_points.CHANNELS`."""
 KEPT_TEXTURES = ("normal", "occlusion")
 OPAQUE = 0.9  # what a model gives for opaque surfaces is a little less than 1
-NEAR = 0.01  # of the unit cube: a texel shows a point when it is of a place as near
+NEAR = 0.02  # of the unit cube's side: a texel shows a point when it is of a place as near
+FINE = 512  # texels a side at which coordinates are tried, so that it is not the size that decides
 SHOWN = 0.95  # of the surface, which coordinates must show for paint to go by them
 
 
@@ -50,14 +51,11 @@ def layouts(mesh: Mesh, size: int) -> list[Layout]:
     return found
 
 
-def share_shown(
-    mesh: Mesh, parts: Sequence[Layout], picked: tuple[NDArray[np.int64], NDArray[np.float64]]
-) -> tuple[float, str]:
-    """How much of the surface its own texels show, in [0,1], and in words why not all of it.
+def share_shown(mesh: Mesh, picked: tuple[NDArray[np.int64], NDArray[np.float64]]) -> tuple[float, str]:
+    """How much of the surface texels of its own can show, in [0,1], and in words why not all of it.
 
     Args:
         mesh: in the unit cube, with texture coordinates.
-        parts: see `layouts`.
         picked: points, even by area: their faces [P] and weights of the corners [P,3].
     """
     faces, weights = picked
@@ -66,10 +64,9 @@ def share_shown(
     corners = torch.from_numpy(mesh.vertices[mesh.faces])
     asked = torch.einsum("pc,pci->pi", torch.from_numpy(weights).float(), corners[faces])
     shown = np.zeros(len(faces), bool)
-    for part in parts:
+    for part in layouts(mesh, FINE):
         mine = inside & np.isin(faces, part.own)
-        size = len(part.face)
-        column, row = np.minimum((uv[mine] * size).astype(np.int64), size - 1).T
+        column, row = np.minimum((uv[mine] * FINE).astype(np.int64), FINE - 1).T
         face, share = part.face[row, column], part.weights[row, column]
         found = torch.einsum("pc,pci->pi", share, corners[face.clamp(min=0)])
         near = (found - asked[mine]).norm(dim=1) < NEAR

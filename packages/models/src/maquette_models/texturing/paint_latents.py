@@ -28,7 +28,10 @@ FORMAT = 1  # raise it when what is stored changes
 
 @dataclass
 class PaintLatentsConfig(LatentsConfig):
-    """As of `latents`; `autoencoder` is the folder of a `paint_vae`'s run."""
+    """As of `latents`; `autoencoder` is the folder of a `paint_vae`'s run, and a shape is encoded from its first
+    `points` points, 0 being all."""
+
+    points: int = 4096
 
 
 class PaintLatents(TokenLatents):
@@ -43,7 +46,7 @@ class PaintLatents(TokenLatents):
         """Both splits and the facts of a shard folder, encoded, or read back where that was done before.
 
         The cache is `<autoencoder>/paint-latents-<key>.safetensors`; its key covers the autoencoder's weights, the
-        shards' index and `mirror`, so that a stale cache is never read.
+        shards' index and these settings, so that a stale cache is never read.
         """
         config = self.config
         model = load_run(config.autoencoder).model.requires_grad_(False)
@@ -53,7 +56,7 @@ class PaintLatents(TokenLatents):
             "latent_channels": model.channels,
             "given_channels": model.config.shape_channels,
         }
-        settings = f"{FORMAT} {config.mirror} {config.reader}"
+        settings = f"{FORMAT} {config.mirror} {config.points} {config.reader}"
         key = hashlib.sha256(f"{settings} {weights_hash(model)} {shards_fingerprint(shards)}".encode())
         path = Path(config.autoencoder) / f"paint-latents-{key.hexdigest()[:16]}.safetensors"
         splits = read_splits(path)
@@ -67,7 +70,7 @@ class PaintLatents(TokenLatents):
         plain, twins = [], []
         found: Iterable[dict[str, Any]] = read_shards(shards, split, self.config.reader, fields=FIELDS, points=0)
         for batch in track(found, "Encoding batches of shapes"):
-            points = PaintedPoints.of_batch(batch)
+            points = PaintedPoints.of_batch(batch).window(0, self.config.points or None)
             plain.append(encode(model, points, batch, batch["id"]))
             if self.config.mirror and split == "train":
                 twins.append(encode(model, points.mirrored(), batch, [f"{name}-mirrored" for name in batch["id"]]))

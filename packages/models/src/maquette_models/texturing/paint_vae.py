@@ -27,8 +27,9 @@ FIRST_LOGVAR = -4.0  # a latent that begins as mostly noise is learnt late
 
 @dataclass
 class PaintVAEConfig:
-    """A grid of `resolution` cells a side; each has its mean paint, `detail_channels` more of paint and `shape_channels`
-    of shape. Places within a cell are told by `frequencies` harmonics; MLPs have `depth` hidden layers of `width`."""
+    """A grid of `resolution` cells a side; each has its mean paint, `detail_channels` more of paint, and
+    `shape_channels`. Places within a cell are told by `frequencies` harmonics; MLPs have `depth` hidden layers of
+    `width`."""
 
     resolution: int = 8
     detail_channels: int = 10
@@ -47,8 +48,8 @@ class PaintVAEOutput(NamedTuple):
 
 
 class PaintVAE(nn.Module):
-    """The latent of a cell is its mean paint and what the encoder adds; the decoder adds to the mean paint, interpolated.
-    So colours are right from the first step on, and what is learnt is where they change.
+    """The latent of a cell is its mean paint and what the encoder adds; the decoder adds to interpolated mean paint. So
+    colours are right from the first step on, and what is learnt is where they change.
 
     What is known of a cell's shape is not in its latent: both decoder and generator are given it.
     """

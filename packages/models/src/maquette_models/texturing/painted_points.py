@@ -44,7 +44,7 @@ class PaintedPoints:
         paint = torch.cat([color, batch["surface_material"].float() / 255, torch.ones_like(color[..., :1])], dim=-1)
         return PaintedPoints(batch["surface"].float(), batch["normals"].float(), paint * 2 - 1)
 
-    def window(self, start: int, stop: int) -> PaintedPoints:
+    def window(self, start: int, stop: int | None) -> PaintedPoints:
         """Some of each surface's points; they are in random order."""
         return PaintedPoints(*(part[:, start:stop] for part in (self.places, self.normals, self.paint)))
 

@@ -119,11 +119,10 @@ class Texture(HotSwap):
             if order.keep_uv == "always":
                 raise MaquetteError("the mesh has no texture coordinates to keep; leave out keep_uv")
             return self._unwrapped(mesh, order, "unwrapped")
-        parts = layouts(mesh, order.size)
         cube = in_unit_cube(mesh)
-        shown, why = share_shown(cube, parts, sampled(cube, CHECKED, 0)[2])
+        shown, why = share_shown(cube, sampled(cube, CHECKED, 0)[2])
         if order.keep_uv == "always" or shown >= SHOWN:
-            return mesh, parts, "kept" if shown >= SHOWN else f"kept, although {why}"
+            return mesh, layouts(mesh, order.size), "kept" if shown >= SHOWN else f"kept, although {why}"
         return self._unwrapped(mesh, order, f"unwrapped anew: {why}")
 
     def _unwrapped(self, mesh: Mesh, order: Order, said: str) -> tuple[Mesh, list[Layout], str]:
