@@ -69,7 +69,7 @@ def body_of(rig: FileRig, names: Sequence[str]) -> tuple[Tree, NDArray[np.float3
         others = [other for other in left.tolist() if other != joint and roles[other] == roles[joint]]
         if others and not is_repeated(roles[joint]) and min(others) < joint:
             roles[joint] = "other"
-    tree = _joined(rig, roles, target, left, names)
+    tree = _joined(rig, roles, kept, target, names)
     weights = np.zeros((len(dense), len(left)), np.float32)
     np.add.at(weights.T, places_of_kept(left, count)[target], dense[:, :count].T)
     order = tree.depth_first()
@@ -116,16 +116,17 @@ def _hangs_well(rig: FileRig, roles: list[str], joint: int, other: int) -> bool:
 
 
 def _joined(
-    rig: FileRig, roles: list[str], target: NDArray[np.int64], left: NDArray[np.int64], names: Sequence[str]
+    rig: FileRig, roles: list[str], kept: NDArray[np.bool_], target: NDArray[np.int64], names: Sequence[str]
 ) -> Tree:
     """The tree of the joints that are left, each on the nearest of them above it or on the limb that it belongs to."""
+    left = np.flatnonzero(target == np.arange(len(roles)))
     place, by_role = places_of_kept(left, len(roles)), {}
     for joint in left.tolist():
         by_role.setdefault(roles[joint], joint)
     parents = np.full(len(left), ROOT)
     for number, joint in enumerate(left.tolist()):
         above = int(rig.parents[joint])
-        while above != ROOT and target[above] == joint:
+        while above != ROOT and (not kept[above] or target[above] == joint):
             above = int(rig.parents[above])
         side, bone = split(roles[joint])
         wanted = by_role.get(f"{side} {_ABOVE.get(bone, '?')}".strip())

@@ -40,6 +40,10 @@ class Skeletons(EndlessShapes):
         super().setup(stage)
         self.tokeniser = JointTokeniser(grammar_of(self.config.levels, self.roles, self.config.joints))
 
+    def keeps(self, shape: RiggedShape) -> bool:
+        """See `EndlessShapes`; one joint alone is no skeleton."""
+        return super().keeps(shape) and len(shape.tree) != 1
+
     def facts(self) -> dict[str, Any]:
         """What the model's vocabulary is made of, and how many points are drawn."""
         return {

@@ -53,7 +53,7 @@ def valid_weights(
     """
     config = config or ValidWeightsConfig()
     dense = np.nan_to_num(weights.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
-    dense = _filled(_normalised(dense), edges)
+    dense = _filled(_without_islands(_filled(_normalised(dense), edges), edges), edges)
     degree = np.asarray(edges.sum(axis=1))
     for _ in range(config.smoothing):
         dense = np.where(degree > 0, 0.5 * dense + 0.5 * (edges @ dense) / np.maximum(degree, 1), dense)
