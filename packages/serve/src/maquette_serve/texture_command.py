@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from maquette.assets import check_suffix, export, import_asset
+from maquette.assets import check_suffix, export, import_asset, open_pipeline
 from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.progress import say
 from maquette.types import Request
-from maquette_serve.engine import Engine
 from maquette_serve.picture_files import read_picture
 
 OPTIONS = (
@@ -91,7 +90,7 @@ def paint(
     options = {**options, **({"size": size} if size else {})}
     pictures = tuple(read_picture(path) for path in images)
     request = Request(**asked, images=pictures, mesh=asset.mesh, options=options)
-    painted = Engine(run, read_words(words), adapters=adapters).pipeline(request)
+    painted = open_pipeline(run, read_words(words), adapters)(request)
     if painted.metadata.get("unknown_words"):
         say(f"warning: ignored words that the model never saw: {', '.join(painted.metadata['unknown_words'])}")
     layout = painted.metadata.get("layout", "")
