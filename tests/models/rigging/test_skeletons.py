@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,10 +43,9 @@ def test_skeletons_come_back(seed: int, count: int, levels: int) -> None:
     back, kind = tokeniser.decode(sequence.tokens)
     wanted = tree.reordered(tree.depth_first())
     assert kind == 1 and np.array_equal(back.roles, wanted.roles) and np.array_equal(back.parents, wanted.parents)
-    assert np.abs(back.positions - wanted.positions).max() <= 1.5 / levels + 1e-9, (
-        "half a cell, or one more to be apart"
-    )
-    assert (np.abs(back.positions - wanted.positions).max(axis=1) <= 0.5 / levels + 1e-9).sum() >= 1
+    off = np.abs(back.positions - wanted.positions).max(axis=1)
+    assert off.max() <= 1.5 / levels + 1e-9, "half a cell, or one more to be apart from the parent"
+    assert levels < 256 or (off <= 0.5 / levels + 1e-9).mean() > 0.9
     assert ((sequence.near[:, 0] <= sequence.tokens) & (sequence.tokens < sequence.near[:, 1])).all()
 
 
@@ -83,17 +84,12 @@ def test_grammar_refuses_what_may_not_stand() -> None:
         JointTokeniser(grammar_of(4, ROLES, 4)).encode(random_tree(np.random.default_rng(0), 9), 1)
 
 
-def rig(names: list[str], parents: list[int], held: list[float], positions: np.ndarray | None = None) -> FileRig:
+def rig(names: list[str], parents: list[int], held: list[float]) -> FileRig:
     """A rig whose joints each hold a share of the points on their own."""
     owner = np.repeat(np.arange(len(names)), [int(100 * share) for share in held])
-    places = np.arange(3.0 * len(names)).reshape(-1, 3) / 100 if positions is None else positions
-    return FileRig(
-        np.array([ROLES.index(name) for name in names]),
-        np.array(parents),
-        places,
-        owner[:, None],
-        np.ones((len(owner), 1)),
-    )
+    roles = np.array([ROLES.index(name) for name in names], np.int64)
+    places = np.arange(3.0 * len(names)).reshape(-1, 3) / 100
+    return FileRig(roles, np.array(parents, np.int64), places, owner[:, None], np.ones((len(owner), 1), np.float32))
 
 
 def test_controls_go_and_feet_return_to_their_legs() -> None:
@@ -105,9 +101,8 @@ def test_controls_go_and_feet_return_to_their_legs() -> None:
 
 
 def test_what_holds_nothing_is_no_body() -> None:
-    tree, weights = body_of(
-        FileRig(*(np.zeros(0, np.int64),) * 2, np.zeros((0, 3)), np.zeros((5, 4), np.int64), np.zeros((5, 4))), ROLES
-    )
+    nowhere = np.zeros((5, 4))
+    tree, weights = body_of(replace(rig([], [], []), joints=nowhere.astype(np.int64), weights=nowhere), ROLES)
     assert not len(tree) and weights.shape == (5, 0)
 
 
@@ -124,7 +119,8 @@ def test_any_rig_becomes_one_tree_that_holds_as_much(seed: int, count: int) -> N
     assert np.allclose(held.sum(axis=1), 1, atol=1e-5) and (held >= 0).all()
     single = [role for role in tree.roles.tolist() if role not in REPEATED]
     assert len(set(single)) == len(single)
-    JointTokeniser(grammar_of(256, ROLES, 20)).encode(tree, 1)
+    if len(tree) > 1:
+        JointTokeniser(grammar_of(256, ROLES, 20)).encode(tree, 1)
 
 
 def test_kinds_and_mirrors() -> None:

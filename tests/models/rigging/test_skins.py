@@ -41,11 +41,8 @@ def tube(start: tuple[float, float, float], end: tuple[float, float, float], cou
 
 def horseshoe() -> tuple[np.ndarray, np.ndarray]:
     """Two legs that meet at the top."""
-    parts = [
-        tube((-0.15, -0.4, 0), (-0.15, 0.4, 0)),
-        tube((-0.15, 0.4, 0), (0.15, 0.4, 0)),
-        tube((0.15, 0.4, 0), (0.15, -0.4, 0)),
-    ]
+    corners = [(-0.15, -0.4, 0), (-0.15, 0.4, 0), (0.15, 0.4, 0), (0.15, -0.4, 0)]
+    parts = [tube(*ends) for ends in zip(corners, corners[1:], strict=False)]
     points, normals = (np.concatenate(values) for values in zip(*parts, strict=True))
     return points, normals
 
@@ -128,13 +125,8 @@ def test_what_is_not_connected_is_farther_than_anything_that_is() -> None:
 def test_distances_to_bones() -> None:
     tree = Tree(np.arange(4), np.array([-1, 0, 1, 0]), np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [1.0, 0, 0]]))
     found = distances_to_bones(np.array([[0.5, 0.0, 0.2], [0, 3.0, 0]]), bones_of(tree))
-    assert np.allclose(
-        found.distance,
-        [
-            [0.2, np.hypot(0.5**2 + 0.2**2, 1) if False else np.sqrt(1.29), np.sqrt(4.29), np.sqrt(0.29)],
-            [2, 1, 1, np.sqrt(10)],
-        ],
-    )
+    to_tips = [np.sqrt(1.29), np.sqrt(4.29), np.sqrt(0.29)]
+    assert np.allclose(found.distance, [[0.2, *to_tips], [2, 1, 1, np.sqrt(10)]])
     assert np.allclose(found.along[0, 0], 0.5), "on the bone to the side"
 
 
@@ -144,9 +136,8 @@ def test_poses(seed: int) -> None:
     rng = np.random.default_rng(seed)
     tree = Tree(np.arange(5), np.array([-1, 0, 1, 1, 3]), rng.uniform(-0.5, 0.5, (5, 3)))
     points, weights = rng.uniform(-0.5, 0.5, (9, 3)), rng.dirichlet(np.ones(5), 9)
-    still, _ = skinned(
-        points, weights, tree.positions, *moved_joints(tree.positions, tree.parents, np.stack([np.eye(3)] * 5))
-    )
+    unmoved = moved_joints(tree.positions, tree.parents, np.stack([np.eye(3)] * 5))
+    still, _ = skinned(points, weights, tree.positions, *unmoved)
     assert np.allclose(still, points)
     turn = random_turns(rng, 5, 60)
     places, turned = moved_joints(tree.positions, tree.parents, turn)
@@ -164,7 +155,7 @@ def test_errors_are_zero_for_the_same_rig_and_grow() -> None:
     tree = chain((0, -0.4, 0), (0, 0, 0), (0, 0.4, 0))
     points, weights = rng.uniform(-0.5, 0.5, (50, 3)), rng.dirichlet(np.ones(3), 50)
     assert joint_to_joint(tree.positions, tree.positions) == 0 and weight_difference(weights, weights) == 0
-    assert joint_to_joint(tree.positions, tree.positions + [0.1, 0, 0]) == pytest.approx(0.1)
+    assert joint_to_joint(tree.positions, tree.positions + np.array([0.1, 0, 0])) == pytest.approx(0.1)
     wanted = Bound(tree, weights)
     errors = []
     for share in (0, 0.1, 0.5):
@@ -183,11 +174,9 @@ def test_turns_are_rotations() -> None:
 def test_padding_says_nothing_and_right_weights_cost_nothing() -> None:
     torch.manual_seed(0)
     model = plugins.build("architectures", {"name": "skin_transformer", "roles": ["other", "pelvis"]}).eval()
-    batch = {
-        key: torch.rand_like(value) if value.is_floating_point() else value
-        for key, value in model.example_batch(2).items()
-    }
-    before = model(batch)
+    batch = model.example_batch(2)
+    batch |= {key: torch.rand_like(value) for key, value in batch.items() if value.is_floating_point()}
+    before = model(batch).detach()
     assert torch.allclose(before.exp().sum(dim=-1), torch.ones(2, 64), atol=1e-5)
     padded = {key: value for key, value in batch.items()}
     for key in ("pairs", "weights"):
