@@ -26,7 +26,7 @@ from maquette_data3d import BuildConfig, build_shards, contact_sheet
 from maquette_data3d.procedural import FIRST_CLASSES
 from maquette_models.evaluation.captions import held_out_captions
 from maquette_models.evaluation.generation import evaluate_generation
-from maquette_serve.engine import Engine
+from maquette_serve.generator import Generator
 
 
 @dataclass
@@ -70,7 +70,7 @@ def main(words: list[str]) -> None:
     captions = [caption for caption, _ in held_out_captions(config.data.out)][: config.samples]
     rows, figures = [], {}
     for title, generator in (("before", pretrained), ("after", folder / "generator")):
-        engine = Engine(generator)
+        engine = Generator(generator)
         assets = made(engine.generate([Request(caption, i) for i, caption in enumerate(captions)]))
         for index, asset in enumerate(assets):
             export(asset, folder / "samples" / title / f"{index:02d}.glb")

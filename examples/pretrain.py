@@ -32,7 +32,7 @@ from maquette_data3d.procedural import FIRST_CLASSES
 from maquette_models.evaluation.captions import held_out_captions
 from maquette_models.evaluation.generation import evaluate_generation
 from maquette_models.evaluation.reconstruction import evaluate_reconstruction
-from maquette_serve.engine import Engine
+from maquette_serve.generator import Generator
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -74,7 +74,7 @@ def main(words: list[str]) -> None:
     ensure_trained(config.autoencoder)
     ensure_trained(config.generator)
 
-    engine = Engine(folder / "generator")
+    engine = Generator(folder / "generator")
     prompts = list(config.sample.prompts) or [caption for caption, _ in held_out_captions(folder / "shards")]
     requests = [Request(prompt, config.sample.seed + i) for i, prompt in enumerate(prompts[: config.sample.count])]
     assets = made(engine.generate(requests))

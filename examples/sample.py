@@ -16,7 +16,7 @@ from maquette.config import checked, load, read_words
 from maquette.progress import say, track
 from maquette.types import Request
 from maquette_data3d import contact_sheet
-from maquette_serve.engine import Engine
+from maquette_serve.generator import Generator
 
 
 @dataclass
@@ -35,7 +35,7 @@ def main(words: list[str]) -> None:
     config: SampleConfig = checked(load(SampleConfig, read_words(words)))
     out = Path(config.out)
     requests = [Request(prompt, config.seed + i) for prompt in config.prompts for i in range(config.count)]
-    assets = made(track(Engine(config.run).generate(requests), "Sampling", total=len(requests)))
+    assets = made(track(Generator(config.run).generate(requests), "Sampling", total=len(requests)))
     for asset in assets:
         if asset.metadata["unknown_words"]:
             say(f"warning: ignored words that the model never saw: {', '.join(asset.metadata['unknown_words'])}")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maquette.errors import MaquetteError
-from maquette.stepping import alone, together
+from maquette.stepping import Call, alone, together
 
 
 class Counting:
@@ -61,3 +61,23 @@ def test_flows_of_one_key_share_passes():
 def test_alone_raises_what_the_course_raises():
     with pytest.raises(MaquetteError, match="no luck"):
         alone(course(Counting(), [1], fail=True))
+
+
+def failing(words):
+    raise MaquetteError(words)
+
+
+def calling(mends):
+    three = yield Call(sum, ([1, 2],))
+    try:
+        yield Call(failing, ("torn",))
+    except MaquetteError:
+        if not mends:
+            raise
+    return three + (yield Steps(Counting(), 2))
+
+
+def test_what_a_call_gives_or_raises_goes_to_the_course():
+    good, bad = together([calling(mends=True), calling(mends=False)])
+    assert good == 5
+    assert str(bad) == "torn"

@@ -150,12 +150,12 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, words, message):
 
 
 def test_the_engine_answers_in_order_whatever_the_batch_size(run):
-    from maquette_serve.engine import Engine
+    from maquette_serve.generator import Generator
 
     requests = [Request(prompt=str(i), seed=i) for i in range(5)]
     runs = [
-        [asset.metadata["prompt"] for asset in Engine(run, batch_size=size).generate(requests)] for size in (1, 2, 8)
+        [asset.metadata["prompt"] for asset in Generator(run, batch_size=size).generate(requests)] for size in (1, 2, 8)
     ]
     assert runs[0] == runs[1] == runs[2] == list("01234")
     with pytest.raises(MaquetteError, match="batch_size is 0"):
-        Engine(run, batch_size=0)
+        Generator(run, batch_size=0)

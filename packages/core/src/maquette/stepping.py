@@ -1,13 +1,15 @@
 """How requests go through a pipeline step by step, so that they share forward passes and none waits for another.
 
 A pipeline writes down the way of one request as a generator, a course. Where it needs something sampled it yields a
-flow and is sent what came of it; between pieces of its own work, such as chunks of decoding, it yields None. Whoever
-drives the courses, `together` here or a serving engine, decides which flows are advanced next, and with whom.
+flow, where it needs something of the CPU alone, such as the extraction of a surface, a call, and is sent what came of
+it; between pieces of its own work, such as chunks of decoding, it yields None. Whoever drives the courses, `together`
+here or a serving engine, decides which flows are advanced next, and with whom, and where calls are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from maquette.errors import MaquetteError
@@ -51,12 +53,23 @@ class Flow(Protocol):
         """What came of it, once all steps are done."""
 
 
-Course = Generator[Flow | None, Any, Result]
+@dataclass(frozen=True)
+class Call:
+    """Work that needs no device: it may be done by another process, so all of it can be pickled."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
+Course = Generator[Flow | Call | None, Any, Result]
 """The way of one request through a pipeline; it returns what is asked for, or raises a MaquetteError."""
 
 
 class SteppedPipeline:
     """A pipeline whose requests go step by step. A request's asset depends on that request alone."""
+
+    flows: int = 1
+    """How many flows a request goes through, as a rule: for showing how far it is."""
 
     def course(self, request: Request) -> Course[Asset]:
         """The way of one request.
@@ -89,11 +102,12 @@ def together(courses: Sequence[Course[Result]]) -> list[Result | MaquetteError]:
     flows: dict[int, Flow] = {}
 
     def go_on(number: int, sent: Any) -> None:
+        course = courses[number]
         try:
-            flow = courses[number].send(sent)
-            while flow is None:
-                flow = next(courses[number])
-            flows[number] = flow
+            wish = course.send(sent)
+            while wish is None or isinstance(wish, Call):
+                wish = course.send(None) if wish is None else called(course, wish)
+            flows[number] = wish
         except StopIteration as end:
             results[number] = end.value
         except MaquetteError as error:
@@ -112,3 +126,12 @@ def together(courses: Sequence[Course[Result]]) -> list[Result | MaquetteError]:
                 del flows[number]
                 go_on(number, flow.result)
     return [results[number] for number in range(len(courses))]
+
+
+def called(course: Course[Any], call: Call) -> Flow | Call | None:
+    """Makes a call here, and gives what the course wants next; a MaquetteError is the course's to deal with."""
+    try:
+        result = call.function(*call.arguments)
+    except MaquetteError as error:
+        return course.throw(error)
+    return course.send(result)

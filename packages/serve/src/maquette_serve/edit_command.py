@@ -12,7 +12,7 @@ from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.progress import say
 from maquette.types import Request
-from maquette_serve.engine import Engine
+from maquette_serve.generator import Generator
 
 
 @click.command()
@@ -65,7 +65,7 @@ def edit(  # noqa: PLR0917 - click passes by name
     if not options:
         raise MaquetteError("nothing to change; give one of --box, --region, --part, --variation and --toward")
     request = Request(prompt, seed, guidance=guidance, steps=steps, mesh=import_mesh(mesh), options=options)
-    asset = Engine(run, {"name": "edit", **read_words(words)}, adapters=adapters).pipeline(request)
+    asset = Generator(run, {"name": "edit", **read_words(words)}, adapters=adapters).pipeline(request)
     if asset.metadata.get("unknown_words"):
         say(f"warning: ignored words that the model never saw: {', '.join(asset.metadata['unknown_words'])}")
     export(asset, out)

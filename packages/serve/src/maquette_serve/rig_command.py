@@ -10,7 +10,7 @@ import click
 from maquette.assets import check_suffix, export, import_asset
 from maquette.config import read_words
 from maquette.types import Request
-from maquette_serve.engine import Engine
+from maquette_serve.generator import Generator
 
 
 @click.command()
@@ -32,6 +32,6 @@ def rig(  # noqa: PLR0917 - click passes by name
     given = {"kind": kind, "influences": influences}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     request = Request(seed=seed, mesh=import_asset(mesh).mesh, options=options)
-    asset = Engine(run, read_words(words)).pipeline(request)
+    asset = Generator(run, read_words(words)).pipeline(request)
     export(asset, out)
     click.echo(f"{out}  {asset.metadata['kind']}  {asset.metadata['joints']} joints")

@@ -12,7 +12,7 @@ from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.progress import say, track
 from maquette.types import Request
-from maquette_serve.engine import Engine
+from maquette_serve.generator import Generator
 from maquette_serve.picture_files import read_picture
 
 
@@ -63,7 +63,7 @@ def sample(  # noqa: PLR0917 - click passes by name
     ]
     overrides: dict[str, Any] = dict(read_words(words))
     failures: list[MaquetteError] = []
-    assets = Engine(run, overrides, adapters=adapters).generate(requests)
+    assets = Generator(run, overrides, adapters=adapters).generate(requests)
     for index, asset in enumerate(track(assets, "Sampling", total=len(requests))):
         if isinstance(asset, MaquetteError):
             failures.append(asset)

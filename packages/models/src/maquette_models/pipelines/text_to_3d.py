@@ -18,7 +18,7 @@ from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
 from maquette.runs import load_run, relative_run
-from maquette.stepping import Course, SteppedPipeline, together
+from maquette.stepping import Call, Course, SteppedPipeline, together
 from maquette.types import Asset, Request
 from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.pipelines.flow_stage import FlowStage, FlowStageConfig, SampledFlow, drawn
@@ -84,7 +84,7 @@ class TextTo3D(HotSwap, SteppedPipeline):
             if bool((tsdf < 0).any()) or attempt == ATTEMPTS - 1:
                 break
         try:
-            mesh = self.decoder(tsdf[0, 0], color[0])
+            mesh = yield Call(self.decoder, (tsdf[0, 0].float().cpu().numpy(), color[0].float().cpu().numpy()))
         except MaquetteError as error:
             raise MaquetteError(f"'{request.prompt}', seed {request.seed}: {error}") from error
         return Asset(mesh, self._metadata(request, latent, attempt + 1)), tsdf

@@ -41,6 +41,8 @@ class SparseVoxelsConfig:
 class SparseVoxels(HotSwap, SteppedPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
+    flows = 2
+
     def __init__(self, config: SparseVoxelsConfig) -> None:
         self.config = config
         stages = open_stages(config.run, config.shape_stage, config.structure, config.structure_stage)

@@ -14,7 +14,7 @@ from torch import Tensor
 from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette.stepping import Course, SteppedPipeline, alone, together
+from maquette.stepping import Call, Course, SteppedPipeline, alone, together
 from maquette.types import Asset, Request
 from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
@@ -56,6 +56,8 @@ class Sampled:
 class VoxSet(HotSwap, SteppedPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
+    flows = 2
+
     def __init__(self, config: VoxSetConfig) -> None:
         self.config = config
         stages = open_stages(config.run, config.latent_stage, config.structure, config.structure_stage)
@@ -83,7 +85,7 @@ class VoxSet(HotSwap, SteppedPipeline):
             tsdf, color = self.fields(sampled)
             yield None
             if bool((tsdf < 0).any()):
-                mesh = self.decoder(tsdf[0, 0], color[0])
+                mesh = yield Call(self.decoder, (tsdf[0, 0].float().cpu().numpy(), color[0].float().cpu().numpy()))
                 return Asset(mesh, self._metadata(request, sampled, attempt + 1)), tsdf
         raise MaquetteError(
             f"'{request.prompt}', seed {request.seed}: the fields hold no surface; try another seed or train longer"

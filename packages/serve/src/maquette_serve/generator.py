@@ -11,7 +11,7 @@ from maquette.errors import MaquetteError
 from maquette.types import Asset, Request
 
 
-class Engine:
+class Generator:
     """A run, opened once.
 
     Args:

@@ -1,0 +1,124 @@
+"""The engine's own process: it has the device, and talks with the process that answers callers through a pipe."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from maquette.assets import Pipeline, open_pipeline
+from maquette.errors import MaquetteError
+from maquette_serve.engine.call_pool import CallPool
+from maquette_serve.engine.engine import Engine
+from maquette_serve.engine.job import Event
+from maquette_serve.engine.scheduler import Scheduler
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A pipeline of an engine: that of a run, or one that needs none.
+
+    Args:
+        block: changes to the run's pipeline block; for one without a run, its whole block.
+        run: the folder of a run, or None.
+        adapters: "FILE" or "FILE:scale" each.
+    """
+
+    block: Mapping[str, Any] = field(default_factory=dict)
+    run: Path | None = None
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """What an engine's process opens and how it works.
+
+    Args:
+        pipelines: by the names that orders give.
+        plugins: loose plugin files to load.
+        rows: the most rows of a forward pass.
+        ageing: see `Scheduler`.
+        active: how many orders are under way at most.
+        threads: of the process that has the device; 0 is one for each core but one.
+        workers: processes for work that needs no device.
+    """
+
+    pipelines: Mapping[str, Opened]
+    plugins: tuple[str, ...] = ()
+    rows: int = 16
+    ageing: float = 20.0
+    active: int = 64
+    threads: int = 1
+    workers: int = 1
+
+
+def open_all(setup: EngineSetup) -> dict[str, Pipeline]:
+    """The pipelines of a setup.
+
+    Raises:
+        MaquetteError: one of them cannot be opened.
+    """
+    from maquette import plugins
+
+    plugins.load_files(list(setup.plugins))
+    pipelines: dict[str, Pipeline] = {}
+    for name, opened in setup.pipelines.items():
+        if opened.run is None:
+            pipelines[name] = plugins.build("pipelines", opened.block)
+        else:
+            pipelines[name] = open_pipeline(opened.run, opened.block, opened.adapters)
+    return pipelines
+
+
+def work(connection: Connection, setup: EngineSetup) -> None:
+    """What the process does until the pipe ends: "ready" or "broken", then events of orders that come through it."""
+    os.environ["OMP_NUM_THREADS"] = str(setup.threads or max((os.cpu_count() or 2) - 1, 1))
+    sending = threading.Lock()
+
+    def send(*message: Any) -> None:
+        with sending:
+            try:
+                connection.send(message)
+            except (OSError, ValueError):
+                engine_closed.set()
+
+    engine_closed = threading.Event()
+    try:
+        pipelines = open_all(setup)
+    except MaquetteError as error:
+        send("broken", str(error))
+        return
+    pool = CallPool(setup.workers, setup.plugins)
+    engine = Engine(pipelines, pool, Scheduler(setup.rows, setup.ageing), setup.active)
+    listener = threading.Thread(target=_listen, args=(connection, engine, send), daemon=True)
+    listener.start()
+    send("ready", tuple(pipelines))
+    engine.run()
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _listen(connection: Connection, engine: Engine, send: Any) -> None:
+    """Takes orders and cancels off the pipe; when it ends, so does the engine."""
+    numbers: dict[int, int] = {}
+    while True:
+        try:
+            kind, ticket, order = connection.recv()
+        except (EOFError, OSError):
+            engine.close()
+            return
+        if kind == "cancel":
+            if ticket in numbers:
+                engine.cancel(numbers[ticket])
+            continue
+        try:
+            numbers[ticket] = engine.submit(order, _reporter(ticket, send))
+        except MaquetteError as error:
+            send("event", ticket, Event(-1, "failed", error=str(error)))
+
+
+def _reporter(ticket: int, send: Any) -> Any:
+    return lambda event: send("event", ticket, event)
