@@ -69,6 +69,8 @@ def measure(named: Iterator[tuple[str, Mesh]], clips: list[str], title: str) -> 
             if len(sheets) < ROWS:
                 sheets.append(animation_sheet(mesh, made.animation))
     for clip, rows in found.items():
+        if not rows:
+            continue
         slide, depth, stride = (
             np.array(values) for values in zip(*((c.slide, c.depth, s) for _, c, s in rows), strict=True)
         )
