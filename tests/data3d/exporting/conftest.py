@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -13,6 +14,12 @@ def _loaded(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def module():
+    """Gives a module of this folder by its name."""
+    return functools.lru_cache(_loaded)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,11 @@ def same_geometry(found, wanted, tolerance=TOLERANCE):
     assert np.abs(found - wanted).max() <= tolerance * side
 
 
+def same_uv(found, wanted):
+    """Texture coordinates [F, 3, 2] that differ by no more than 32 bits make them, where v is turned over."""
+    assert (np.abs(found - wanted) <= 1e-6 * np.maximum(np.abs(wanted), 1)).all()
+
+
 def same_set(found, wanted, tolerance=TOLERANCE):
     """Rows [N, C] of which each has one of the other's within a distance, for formats that change their order."""
     from scipy.spatial import cKDTree

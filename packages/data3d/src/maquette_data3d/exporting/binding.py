@@ -47,6 +47,8 @@ def stilled(asset: Asset) -> Asset:
     mesh, skin = asset.mesh, asset.mesh.skin
     if skin is None:
         return asset
+    if not skin.skeleton.names:
+        return Asset(replace(mesh, skin=None), asset.metadata)
     loose, part = skin.weights.sum(1) <= 0, parts_of(mesh)
     moved = np.bincount(part, (~loose)[mesh.faces].any(1)) > 0
     held = np.zeros(len(loose), bool)

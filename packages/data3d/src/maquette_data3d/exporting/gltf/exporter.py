@@ -82,7 +82,7 @@ def glb(asset: Asset, config: GlbConfig) -> bytes:
         writer.add_part(part, list(found))
     if writer.joints is not None:
         writer.joints.add_clips(asset.animations)
-        document.json["scenes"][0]["nodes"] += writer.joints.roots
+        document.json["scenes"][0]["nodes"].append(writer.joints.root)
     return document.glb()
 
 

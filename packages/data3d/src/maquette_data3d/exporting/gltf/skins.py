@@ -15,7 +15,7 @@ _SLOTS = 4
 
 
 class Joints:
-    """The nodes of a skeleton in a document, roots first, and its skin."""
+    """The nodes of a skeleton in a document, below `root`, and its skin."""
 
     def __init__(self, document: Document, binding: Binding) -> None:
         self._document = document
@@ -29,7 +29,10 @@ class Joints:
         for place, parent in enumerate(skeleton.parents):
             if parent >= 0:
                 document.json["nodes"][self.nodes[parent]].setdefault("children", []).append(self.nodes[place])
-        self.roots = [self.nodes[place] for place in np.flatnonzero(skeleton.parents < 0)]
+        self.root = self.nodes[0]
+        roots = [self.nodes[place] for place in np.flatnonzero(skeleton.parents < 0)]
+        if len(roots) > 1:  # all joints of a skin have to hang on one node
+            self.root = document.add("nodes", {"name": "skeleton", "children": roots})
         self._skin: int | None = None
 
     def _node(self, place: int, name: str) -> dict[str, object]:
