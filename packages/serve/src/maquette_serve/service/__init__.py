@@ -1,0 +1,1 @@
+"""The service: durable tasks over the engine, by HTTP."""
