@@ -11,6 +11,7 @@ from torch import Tensor
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
 from maquette.runs import load_run, relative_run
+from maquette.stepping import Course, alone
 from maquette.types import Request
 from maquette_kernels.ops import nearest_neighbours
 from maquette_models.editing.inpainting import inpaint
@@ -98,7 +99,6 @@ class Painter:
         self.autoencoder.requires_grad_(False)
         self.given_mean, self.given_std = (torch.tensor(own.facts[f"given_{key}"]) for key in ("mean", "std"))
 
-    @torch.inference_mode()
     def paint(self, request: Request, places: Tensor, normals: Tensor, kept: Kept | None = None) -> Painted:
         """Points [P,3] of a surface in the unit cube, with normals, painted as a request asks. Its mesh is not used.
 
@@ -111,19 +111,17 @@ class Painter:
         Raises:
             MaquetteError: something that the run cannot be conditioned on.
         """
-        cells, shape = self.autoencoder.shape(places[None], normals[None])
-        tokens = {
-            "positions": cells.coords[None, :, 1:].float(),
-            "token_mask": torch.ones(1, len(shape), dtype=torch.bool),
-            "given": ((shape - self.given_mean) / self.given_std)[None],
-        }
-        asked = replace(request, mesh=None)
         if kept is None:
-            noise = drawn((1, len(shape), self.stage.channels), fold("paint", request.seed))
-            latent = self.stage.sample(asked, noise, tokens)[0].float()
-        else:
-            latent = self._repaint(asked, tokens, kept)
-        return Painted(self.autoencoder, places, cells, shape, latent * self.stage.std + self.stage.mean)
+            return alone(self.painting(request, places, normals))
+        surface = self._surface(places, normals)
+        return replace(surface, latent=self._restored(self._repaint(request, surface, kept)))
+
+    def painting(self, request: Request, places: Tensor, normals: Tensor) -> Course[Painted]:
+        """The way to `paint`."""
+        surface = self._surface(places, normals)
+        noise = drawn((1, len(surface.shape), self.stage.channels), fold("paint", request.seed))
+        latent = yield self.stage.flow(replace(request, mesh=None), noise, self._tokens(surface))
+        return replace(surface, latent=self._restored(latent[0].float()))
 
     @torch.inference_mode()
     def encode(self, points: PaintedPoints) -> Painted:
@@ -132,18 +130,35 @@ class Painter:
         latent, _ = self.autoencoder.moments(points, cells, shape)
         return Painted(self.autoencoder, points.places[0], cells, shape, latent)
 
-    def _repaint(self, request: Request, tokens: dict[str, Tensor], kept: Kept) -> Tensor:
+    @torch.inference_mode()
+    def _surface(self, places: Tensor, normals: Tensor) -> Painted:
+        """A surface that is not painted yet."""
+        cells, shape = self.autoencoder.shape(places[None], normals[None])
+        return Painted(self.autoencoder, places, cells, shape, torch.zeros(len(shape), self.stage.channels))
+
+    def _tokens(self, surface: Painted) -> dict[str, Tensor]:
+        return {
+            "positions": surface.cells.coords[None, :, 1:].float(),
+            "token_mask": torch.ones(1, len(surface.shape), dtype=torch.bool),
+            "given": ((surface.shape - self.given_mean) / self.given_std)[None],
+        }
+
+    def _restored(self, latent: Tensor) -> Tensor:
+        return latent * self.stage.std + self.stage.mean
+
+    @torch.inference_mode()
+    def _repaint(self, request: Request, surface: Painted, kept: Kept) -> Tensor:
         """The normalised latent [N,C] that goes with what is kept."""
-        cells = tokens["token_mask"].shape[1]
+        cells = len(surface.shape)
         if len(kept.latent) != cells:
             raise MaquetteError(
                 f"paint to keep is of {len(kept.latent)} cells, the surface has {cells}; encode it on the same points"
             )
         known = ((kept.latent - self.stage.mean) / self.stage.std)[None]
-        flow = self.stage.flow(request, known, tokens)
+        flow = self.stage.flow(replace(request, mesh=None), known, self._tokens(surface))
         whole = flow.state.x  # with filling behind the tokens
         free = torch.zeros(1, whole.shape[1], 1, dtype=torch.bool)
-        free[0, : len(kept.free), 0] = kept.free
+        free[0, :cells, 0] = kept.free
         generator = torch.Generator().manual_seed(fold("repaint", request.seed))
         field = self.stage.guided([flow])
-        return inpaint(field, whole, free, flow.times, rounds=ROUNDS, generator=generator)[0, : len(kept.free)].float()
+        return inpaint(field, whole, free, flow.times, rounds=ROUNDS, generator=generator)[0, :cells].float()

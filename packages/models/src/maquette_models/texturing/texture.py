@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from maquette.errors import MaquetteError, unknown_name
 from maquette.finishing import finish
 from maquette.placement import in_unit_cube
+from maquette.stepping import Call, Course, SteppedPipeline
 from maquette.types import Asset, Mesh, Request
 from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.metrics.surface_points import sampled
@@ -52,7 +53,7 @@ class Order:
     keep_uv: str
 
 
-class Texture(HotSwap):
+class Texture(HotSwap, SteppedPipeline):
     """A request's asset depends on that request alone; positions and faces of its mesh stay, bit for bit."""
 
     def __init__(self, config: TextureConfig) -> None:
@@ -61,8 +62,8 @@ class Texture(HotSwap):
         self.model = self.painter.stage.model
         self.order(Request())
 
-    def __call__(self, request: Request) -> Asset:
-        """The painted asset of one request.
+    def course(self, request: Request) -> Course[Asset]:
+        """The way of one request.
 
         Raises:
             MaquetteError: no mesh, one without area, unknown options, or something that the run cannot be conditioned
@@ -71,25 +72,12 @@ class Texture(HotSwap):
         if request.mesh is None:
             raise MaquetteError("texturing needs a mesh to paint; give one, e.g. --mesh chair.glb")
         order = self.order(request)
-        mesh, parts, layout = self.laid_out(request.mesh, order)
-        painted = self.paint(request, request.mesh)
+        self.painter.stage.complete(replace(request, mesh=None))  # before any work is done for it
+        mesh, parts, layout = yield Call(laid_out, (request.mesh, order, self.config.unwrap))
+        places, normals, _ = sampled(in_unit_cube(request.mesh), self.config.points, 0)
+        painted = yield from self.painter.painting(request, places, normals)
         result = baked(mesh, in_unit_cube(mesh), parts, painted.at)
         return Asset(result, {**self._metadata(request, painted), "size": order.size, "layout": layout})
-
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """The assets of several requests, in order, or why there is none; each is computed by itself."""
-        results: list[Asset | MaquetteError] = []
-        for request in requests:
-            try:
-                results.append(self(request))
-            except MaquetteError as error:
-                results.append(error)
-        return results
-
-    def paint(self, request: Request, mesh: Mesh) -> Painted:
-        """The paint of a mesh's surface, which can be asked at any point of the unit cube."""
-        places, normals, _ = sampled(in_unit_cube(mesh), self.config.points, 0)
-        return self.painter.paint(request, places, normals)
 
     def order(self, request: Request) -> Order:
         """The request's options, where it has some, else the configured ones.
@@ -109,27 +97,6 @@ class Texture(HotSwap):
             raise unknown_name("keep_uv", str(keep), KEEP, where="of a texture")
         return Order(size, str(keep))
 
-    def laid_out(self, mesh: Mesh, order: Order) -> tuple[Mesh, list[Layout], str]:
-        """The mesh with texture coordinates, what its texels show, and in words where the coordinates are from.
-
-        Raises:
-            MaquetteError: it cannot be unwrapped, or its own coordinates are to be kept and it has none.
-        """
-        if mesh.uv is None or order.keep_uv == "never":
-            if order.keep_uv == "always":
-                raise MaquetteError("the mesh has no texture coordinates to keep; leave out keep_uv")
-            return self._unwrapped(mesh, order, "unwrapped")
-        cube = in_unit_cube(mesh)
-        shown, why = share_shown(cube, sampled(cube, CHECKED, 0)[2])
-        if order.keep_uv == "always" or shown >= SHOWN:
-            return mesh, layouts(mesh, order.size), "kept" if shown >= SHOWN else f"kept, although {why}"
-        return self._unwrapped(mesh, order, f"unwrapped anew: {why}")
-
-    def _unwrapped(self, mesh: Mesh, order: Order, said: str) -> tuple[Mesh, list[Layout], str]:
-        block = {"resolution": order.size, **self.config.unwrap}
-        mesh = finish(Asset(replace(mesh, uv=None, material=None, materials=(), images=())), [block]).mesh
-        return mesh, layouts(mesh, order.size), said
-
     @torch.inference_mode()
     def _metadata(self, request: Request, painted: Painted) -> dict[str, object]:
         stage = self.painter.stage
@@ -144,3 +111,23 @@ class Texture(HotSwap):
             "latent_sha256": painted.sha256,
             "unknown_words": stage.unknown_words(request.prompt),
         }
+
+
+def laid_out(mesh: Mesh, order: Order, unwrap: Mapping[str, Any]) -> tuple[Mesh, list[Layout], str]:
+    """A mesh with texture coordinates, what its texels show, and in words where the coordinates are from.
+
+    Raises:
+        MaquetteError: it cannot be unwrapped, or its own coordinates are to be kept and it has none.
+    """
+    if mesh.uv is None and order.keep_uv == "always":
+        raise MaquetteError("the mesh has no texture coordinates to keep; leave out keep_uv")
+    said = "unwrapped"
+    if mesh.uv is not None and order.keep_uv != "never":
+        cube = in_unit_cube(mesh)
+        shown, why = share_shown(cube, sampled(cube, CHECKED, 0)[2])
+        if order.keep_uv == "always" or shown >= SHOWN:
+            return mesh, layouts(mesh, order.size), "kept" if shown >= SHOWN else f"kept, although {why}"
+        said = f"unwrapped anew: {why}"
+    bare = replace(mesh, uv=None, material=None, materials=(), images=())
+    mesh = finish(Asset(bare), [{"resolution": order.size, **unwrap}]).mesh
+    return mesh, layouts(mesh, order.size), said
