@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import RunFolder
+from maquette.stepping import Course
 from maquette.types import Asset, Mesh, Request
 from maquette_models.editing.agreement import agreement
 from maquette_models.editing.blended_surface import Seam, blended_field, edited_mesh
@@ -36,8 +37,8 @@ class EditConfig(TextTo3DConfig):
     those cells, the share of the volume below which what floats alone is left out, and how far the region of a `part`
     reaches beyond it."""
 
-    rounds: int = 3
-    candidates: int = 4
+    rounds: int = 1
+    candidates: int = 8
     extract: int = 128
     band: float = 4.0
     crumbs: float = 0.01
@@ -79,15 +80,10 @@ class Edit(TextTo3D):
             )
         self.resolution, self.truncation = int(facts["resolution"]), float(facts["truncation"])
 
-    def batch_with_fields(self, requests: Sequence[Request]) -> list[tuple[Asset | MaquetteError, Tensor]]:
-        """Requests one by one, each asset with the distance grid [1,1,R,R,R] that it was extracted from."""
-        return [self._tried(request) for request in requests]
-
-    def _tried(self, request: Request) -> tuple[Asset | MaquetteError, Tensor]:
-        try:
-            return self.edit(request)
-        except MaquetteError as error:
-            return error, torch.empty(0)
+    def course_with_field(self, request: Request) -> Course[tuple[Asset, Tensor]]:
+        """See `edit`; one piece of work, which shares no forward passes with other requests."""
+        yield None
+        return self.edit(request)
 
     @torch.inference_mode()
     def edit(self, request: Request) -> tuple[Asset, Tensor]:
