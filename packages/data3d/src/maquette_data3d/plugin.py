@@ -30,6 +30,7 @@ EXPORTERS = {
     "mjcf": ("robots.body:BodyConfig", "robots.mjcf:MjcfExporter"),
     "xml": ("robots.body:BodyConfig", "robots.mjcf:MjcfExporter"),
     "fbx": ("fbx.exporter:FbxConfig", "fbx.exporter:FbxExporter"),
+    "png": ("picture:PictureConfig", "picture:PictureExporter"),
     "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from maquette.types import Mesh
+from maquette_data3d.ingest.colors import to_srgb
 from maquette_data3d.rendering import raster
 from maquette_data3d.rendering.textures import Textures, decoded
 
@@ -72,12 +73,18 @@ class Surface:
 
     @classmethod
     def of_mesh(cls, mesh: Mesh) -> Surface:
-        """A mesh with its vertex colours, grey where it has none."""
+        """A mesh with its materials and images, elsewhere its vertex colours, grey where it has none."""
         faces = np.ascontiguousarray(mesh.faces, np.int32)
         colors = np.full((len(faces), 3, 3), _GREY, np.uint8)
         if mesh.colors is not None:
             colors = np.ascontiguousarray(mesh.colors[:, :3][faces], np.uint8)
-        return cls(np.ascontiguousarray(mesh.vertices, np.float64), faces, colors)
+        vertices = np.ascontiguousarray(mesh.vertices, np.float64)
+        if mesh.material is None or not mesh.materials:
+            return cls(vertices, faces, colors)
+        factors = to_srgb(np.array([material.base_color[:3] for material in mesh.materials]))
+        colors = np.where((mesh.material >= 0)[:, None, None], factors[mesh.material][:, None], colors)
+        uv = None if mesh.uv is None else np.ascontiguousarray(mesh.uv)
+        return cls(vertices, faces, colors, uv, mesh.material, mesh.materials, mesh.images if uv is not None else ())
 
     @classmethod
     def of_scene(cls, clean: CleanMesh, scene: Scene) -> Surface:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from itertools import count
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from maquette.assets import Pipeline
 from maquette.errors import MaquetteError, unknown_name
 from maquette.stepping import Call, Course
-from maquette.types import Asset, Request
 from maquette_serve.engine.delivery import ordered
 from maquette_serve.engine.job import Event, Job, Order, Report, reason_of
 from maquette_serve.engine.scheduler import Scheduler
@@ -126,7 +125,7 @@ class Engine:
         while waiting and under_way < self.active:
             job = min(waiting, key=lambda job: self.scheduler.urgency(job, now))
             waiting.remove(job)
-            job.course = ordered(course_of(self.pipelines[job.order.pipeline], job.order.request), job.order)
+            job.course = ordered(self.pipelines[job.order.pipeline], job.order)
             job.report(Event(job.number, "started"))
             under_way += 1
 
@@ -201,15 +200,3 @@ class Engine:
     def _wake(self, _: Any) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def course_of(pipeline: Pipeline, request: Request) -> Course[Asset]:
-    """The way of a request through a pipeline, in one piece where the pipeline knows no steps."""
-    if hasattr(pipeline, "course"):
-        return pipeline.course(request)  # type: ignore[no-any-return]
-    return _in_one_piece(pipeline, request)
-
-
-def _in_one_piece(pipeline: Pipeline, request: Request) -> Iterator[Any]:
-    yield None
-    return pipeline(request)

@@ -24,6 +24,8 @@ class Order:
     Args:
         pipeline: the name under which the engine has it.
         request: what it is asked for.
+        images: files of pictures, read for the request where it holds none.
+        mesh: a file of a mesh, likewise; it is put into the unit cube.
         finish: steps of finishing, by name.
         files: names of the files that are written, by their suffixes; none means that the asset itself is handed over.
         folder: where they are written.
@@ -34,6 +36,8 @@ class Order:
 
     pipeline: str
     request: Request
+    images: tuple[Path, ...] = ()
+    mesh: Path | None = None
     finish: tuple[Step, ...] = ()
     files: tuple[str, ...] = ()
     folder: Path | None = None
