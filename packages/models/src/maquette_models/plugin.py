@@ -87,6 +87,8 @@ PIPELINES = {
     "edit": "editing.edit:Edit",
     "sparse_voxels": "sparse_voxels.pipeline:SparseVoxels",
     "low_poly": "mesh_tokens.low_poly:LowPoly",
+    "rig": "rigging.rig:Rig",
+    "parts": "parts.segmentation:Segmentation",
     "texture": "texturing.texture:Texture",
 }
 

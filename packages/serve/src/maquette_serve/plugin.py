@@ -54,3 +54,5 @@ def register_commands(register: Register) -> None:
         "Give a mesh a skeleton: maquette rig RUN --mesh FILE --out FILE",
         "maquette_serve.rig_command:rig",
     )
+    register("serve", "Serve trained runs by HTTP: maquette serve RUN [RUN ...]", "maquette_serve.serve_command:serve")
+    register("keys", "Make, list and revoke API keys of a service", "maquette_serve.serve_command:keys")
