@@ -49,6 +49,15 @@ def same_set(found, wanted, tolerance=TOLERANCE):
     assert cKDTree(other).query(one)[0].max() <= tolerance
 
 
+def near_set(found, wanted, tolerance=TOLERANCE):
+    """As `same_set`, but rows of the wanted may come more than once, or once where they came twice."""
+    from scipy.spatial import cKDTree
+
+    one, other = found.reshape(-1, found.shape[-1]), wanted.reshape(-1, wanted.shape[-1])
+    assert cKDTree(one).query(other)[0].max() <= tolerance
+    assert cKDTree(other).query(one)[0].max() <= tolerance
+
+
 def same_image(found, wanted):
     """The same bytes, or the same texels in another container."""
     if found != wanted:
@@ -113,9 +122,13 @@ def same_skeleton(found, wanted, scale=1.0, tolerance=TOLERANCE):
     assert np.abs(one[:, :3, :3] - other[:, :3, :3]).max() <= 1e-4
 
 
-def same_skin(found, found_rows, wanted, wanted_rows, scale=1.0):
-    """Skeleton and weights of each corner."""
-    same_skeleton(found.skin.skeleton, wanted.skin.skeleton, scale)
+def same_skin(found, found_rows, wanted, wanted_rows, scale=1.0, heavy_only=False):  # noqa: PLR0917
+    """Skeleton and weights of each corner; `heavy_only` compares no joints that move nothing."""
+    if heavy_only:
+        used = {wanted.skin.skeleton.names[at] for at in np.unique(wanted.skin.joints[wanted.skin.weights > 0])}
+        assert used <= set(found.skin.skeleton.names)
+    else:
+        same_skeleton(found.skin.skeleton, wanted.skin.skeleton, scale)
     names = list(wanted.skin.skeleton.names)
     one = dense_weights(found.skin, names)[found.faces[found_rows]]
     assert np.abs(one - dense_weights(wanted.skin, names)[wanted.faces[wanted_rows]]).max() <= 1e-5
