@@ -116,8 +116,8 @@ def main() -> None:
         mesh, atlas = textured(shape)
         kind = "place" if number % 3 == 2 else "part"
         what, chosen = asked_for(shape, mesh, atlas, rng, kind == "place")
-        other = [name for name in PALETTE if name != color_of_most(mesh, atlas, chosen)]
-        color = str(rng.choice(other))
+        now = color_of_most(mesh, atlas, chosen)
+        color = str(rng.choice([name for name in PALETTE if name != now]))
         request = Request(
             mesh=mesh, seed=number, options={"instruction": WORDINGS[number % 4].format(what=what, color=color)}
         )
