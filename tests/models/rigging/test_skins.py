@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def tube(start: tuple[float, float, float], end: tuple[float, float, float], cou
 def horseshoe() -> tuple[np.ndarray, np.ndarray]:
     """Two legs that meet at the top."""
     corners = [(-0.15, -0.4, 0), (-0.15, 0.4, 0), (0.15, 0.4, 0), (0.15, -0.4, 0)]
-    parts = [tube(*ends) for ends in zip(corners, corners[1:], strict=False)]
+    parts = [tube(*ends) for ends in itertools.pairwise(corners)]
     points, normals = (np.concatenate(values) for values in zip(*parts, strict=True))
     return points, normals
 

@@ -58,7 +58,7 @@ def role_names(folders: Sequence[str], reader: str = READER) -> list[str]:
     Raises:
         MaquetteError: no folder, one without roles, or folders with different ones.
     """
-    found = [dict(open_shards(folder, reader, FIELDS).facts()).get("joint_roles") for folder in folders]
+    found = [dict(open_shards(folder, reader, FIELDS, points=0).facts()).get("joint_roles") for folder in folders]
     if not found or found[0] is None or any(roles != found[0] for roles in found):
         raise MaquetteError(
             "shards of rigged shapes need the feature {name: skeleton, roles: true} in every folder; build them anew"
