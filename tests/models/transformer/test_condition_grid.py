@@ -107,7 +107,7 @@ def test_flops_are_those_that_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter:
         grid(torch.randn(1, 5, 32), torch.ones(1, 5, dtype=torch.bool))
     assert counter.get_total_flops() == grid.flops()
-    batch = {**pictured(3)}
+    batch = pictured(3)
     assert model().flops(batch) - model(condition_grid=0).flops(batch) == 3 * model().condition_grid.flops()
 
 

@@ -18,6 +18,10 @@ from maquette.errors import MaquetteError
 @click.option("--seed", default=0, show_default=True, help="Of the first sample; the next have the next.")
 @click.option("--captions", type=click.Path(path_type=Path), metavar="FILE", help="Ask for these, one a line.")
 @click.option("--images", is_flag=True, help="Ask with the shards' pictures in the place of captions.")
+@click.option(
+    "--together", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures asked with at once."
+)
+@click.option("--shapes", is_flag=True, help="Ask with the shards' shapes, as meshes, in the place of captions.")
 def evaluate(  # noqa: PLR0917 (click passes options by name)
     run: Path,
     shards: str,
@@ -27,6 +31,8 @@ def evaluate(  # noqa: PLR0917 (click passes options by name)
     seed: int,
     captions: Path | None,
     images: bool,
+    together: int,
+    shapes: bool,
 ) -> None:
     """Measure RUN on held-out shapes: metrics.json, report.html and a picture of what it makes.
 
@@ -39,7 +45,7 @@ def evaluate(  # noqa: PLR0917 (click passes options by name)
     from maquette_models.evaluation.pictures import contact_sheet
     from maquette_models.evaluation.run_evaluation import Settings, evaluate_run
 
-    settings = Settings(limit, seed, captions, images)
+    settings = Settings(limit, seed, captions, together if images else 0, shapes)
     names = [path.resolve().name if len(against) == 0 else str(path) for path in (run, *against)]
     if len(set(names)) < len(names):
         raise MaquetteError("eval: a run is compared with itself; name each run once")

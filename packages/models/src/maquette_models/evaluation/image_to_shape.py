@@ -83,36 +83,47 @@ def evaluate_image_to_shape(
     chosen = in_turn(held_out.class_id.tolist())[:count]
     stored = held_out.pictures.shape[1]
     asked = [(shape, view) for view in range(min(views, stored)) for shape in chosen]
+    requests = [
+        Request(seed=seed + i, images=tuple(held_out.pictures[shape, [(view + k) % stored for k in range(together)]]))
+        for i, (shape, view) in enumerate(asked)
+    ]
+    return figures(sampled(pipeline, held_out, [shape for shape, _ in asked], requests))
+
+
+def sampled(pipeline: Any, held_out: HeldOut, shapes: Sequence[int], requests: Sequence[Request]) -> list[Comparison]:
+    """A sample of each request, compared with the shape that was asked for.
+
+    Raises:
+        MaquetteError: the run cannot use what the requests hold.
+    """
     found: list[Comparison] = []
     size = pipeline.config.max_batch
-    for start in track(range(0, len(asked), size), "Generating from pictures"):
-        part = asked[start : start + size]
-        requests = []
-        for i, (shape, view) in enumerate(part):
-            pictures = held_out.pictures[shape, [(view + k) % stored for k in range(together)]]
-            requests.append(Request(seed=seed + start + i, images=tuple(pictures)))
-        for (asset, tsdf), (shape, _) in zip(pipeline.batch_with_fields(requests), part, strict=True):
+    for start in track(range(0, len(requests), size), "Generating held-out shapes"):
+        part = slice(start, start + size)
+        answers = pipeline.batch_with_fields(requests[part])
+        for (asset, tsdf), shape in zip(answers, shapes[part], strict=True):
             if isinstance(asset, MaquetteError) and not len(tsdf):
-                raise asset  # the run cannot use pictures
+                raise asset
             found.append(compare(tsdf[0, 0] < 0, shape, held_out))
-    return figures(found)
+    return found
 
 
-def read_held_out(shards: str, split: str, reader: str = READER) -> HeldOut:
-    """The shapes of a split.
+def read_held_out(shards: str, split: str, reader: str = READER, pictures: bool = True) -> HeldOut:
+    """The shapes of a split, without pictures where those are not asked for.
 
     Raises:
         MaquetteError: there are none.
     """
-    ids, inside, labels, pictures = [], [], [], []
-    for batch in read_shards(shards, split, reader, ["tsdf", "view_rgb"]):
+    ids, inside, labels, shown = [], [], [], []
+    for batch in read_shards(shards, split, reader, ["tsdf", *(["view_rgb"] if pictures else [])]):
         ids += batch["id"]
         inside.append(batch["tsdf"][:, 0] < 0)
         labels.append(batch["class_id"])
-        pictures.append((batch["view_rgb"] * 255).round().to(torch.uint8).movedim(2, -1).numpy())
+        views = batch["view_rgb"] if pictures else torch.empty(len(batch["id"]), 0, 4, 0, 0)
+        shown.append((views * 255).round().to(torch.uint8).movedim(2, -1).numpy())
     if not ids:
         raise MaquetteError(f"'{shards}' has no shapes in the split '{split}'")
-    return HeldOut(ids, torch.cat(inside), torch.cat(labels), np.concatenate(pictures))
+    return HeldOut(ids, torch.cat(inside), torch.cat(labels), np.concatenate(shown))
 
 
 def in_turn(labels: Sequence[int]) -> list[int]:

@@ -15,6 +15,7 @@ from maquette_models.evaluation.conditional import Judges
 from maquette_models.evaluation.generation import generation
 from maquette_models.evaluation.image_to_shape import evaluate_image_to_shape
 from maquette_models.evaluation.reconstruction import reconstruction
+from maquette_models.evaluation.shape_to_shape import evaluate_shape_to_shape
 from maquette_models.shards import shard_facts, splits_of
 
 SHOWN = 24
@@ -23,12 +24,14 @@ SHOWN = 24
 @dataclass(frozen=True)
 class Settings:
     """What is measured: `limit` shapes or captions a split, the first sample from `seed`, `captions` of a file in the
-    place of the shards' own, and `images`: whether pictures of the shapes are asked with in the place of captions."""
+    place of the shards' own; in the place of captions `images` pictures of a shape at once, or with `shapes` the shapes
+    themselves."""
 
     limit: int = 200
     seed: int = 0
     captions: Path | None = None
-    images: bool = False
+    images: int = 0
+    shapes: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,8 @@ def evaluate_run(run: str | Path, judges: Judges, settings: Settings) -> Evaluat
     splits = [split for split in splits_of(shards) if split != "train"]
     if RunFolder(folder).config_file.is_file() and not RunFolder(folder).read_config().get("pipeline"):
         return _autoencoder(folder, judges, splits, settings)
-    if settings.images:
-        pipeline = open_pipeline(find_generator(folder))
-        named = {"count": settings.limit, "seed": settings.seed}
-        figures = {f"from pictures: {s}": evaluate_image_to_shape(pipeline, shards, split=s, **named) for s in splits}
-        return Evaluation(figures)
+    if settings.images or settings.shapes:
+        return Evaluation(_by_example(folder, shards, splits, settings))
     return _generator(folder, judges, splits, settings)
 
 
@@ -70,6 +70,18 @@ def _autoencoder(folder: Path, judges: Judges, splits: Sequence[str], settings: 
         found.figures[f"reconstruction: {split}"] = measured.figures
         found.tiles.extend((mesh, f"{split}: {name}") for name, mesh in measured.shown[: SHOWN // len(splits)])
     return found
+
+
+def _by_example(folder: Path, shards: str, splits: Sequence[str], settings: Settings) -> dict[str, dict[str, Figure]]:
+    pipeline, figures = open_pipeline(find_generator(folder)), {}
+    for split in splits:
+        named = {"split": split, "count": settings.limit, "seed": settings.seed}
+        if settings.images:
+            made = evaluate_image_to_shape(pipeline, shards, together=settings.images, **named)
+            figures[f"from pictures: {split}"] = made
+        if settings.shapes:
+            figures[f"from shapes: {split}"] = evaluate_shape_to_shape(pipeline, shards, **named)
+    return figures
 
 
 def _generator(folder: Path, judges: Judges, splits: Sequence[str], settings: Settings) -> Evaluation:
