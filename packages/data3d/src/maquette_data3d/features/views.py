@@ -59,9 +59,9 @@ class ViewsConfig:
 
 class Views:
     """`view_rgb` uint8 [V, 4, S, S] (sRGB and alpha), `view_depth` [V, S, S] (0 where there is nothing),
-    `view_normal`, `view_position` [V, 3, S, S], uint8 `view_albedo` [V, 3, S, S] (sRGB) and `view_material` [V, 2, S, S]
-    (metallic and roughness in 1 / 255), `view_camera` float32 [V, 4, 4] (world to camera) and `view_intrinsics` float32
-    [V, 3, 3]."""
+    `view_normal`, `view_position` [V, 3, S, S], uint8 `view_albedo` [V, 3, S, S] (sRGB) and `view_material`
+    [V, 2, S, S] (metallic and roughness in 1 / 255), `view_camera` float32 [V, 4, 4] (world to camera) and
+    `view_intrinsics` float32 [V, 3, 3]."""
 
     def __init__(self, config: ViewsConfig) -> None:
         self.config, self.precision = config, config.precision or "float16"
