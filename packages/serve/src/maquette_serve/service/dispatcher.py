@@ -70,7 +70,8 @@ class Dispatcher:
         """Ends; what the engines have is begun again by whoever comes next."""
         self._closed = True
         self._heard.put(None)
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._thread.join(10)
 
     def wake(self) -> None:
         """There may be a new task."""

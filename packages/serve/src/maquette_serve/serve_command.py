@@ -1,0 +1,169 @@
+"""``maquette serve``: trained runs in, a service out; and ``maquette keys``, who may use it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import click
+from omegaconf import MISSING
+
+from maquette import plugins
+from maquette.assets import find_generator
+from maquette.errors import MaquetteError
+from maquette.progress import say
+from maquette_serve.engine.worker import EngineSetup, Opened
+from maquette_serve.service.keys import SCOPES
+
+DATA = click.option(
+    "--data",
+    "folder",
+    default=Path("service"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The folder of the database and the files.",
+)
+DATABASE = click.option(
+    "--database", default="", metavar="URL", help="A PostgreSQL database instead of SQLite in --data."
+)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[NAME=]RUN[,key=value ...] ...")
+@DATA
+@DATABASE
+@click.option("--host", default="127.0.0.1", show_default=True, help="Anything but this machine's own needs API keys.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Engines, each in its process.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(0), help="Of each engine; 0: one a core.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes for meshes and files.")
+@click.option("--rows", default=16, show_default=True, type=click.IntRange(1), help="The most rows of a forward pass.")
+@click.option("--plugin", "plugin_files", multiple=True, help="A loose plugin file for the engines.")
+def serve(  # noqa: PLR0917 - click passes by name
+    runs: tuple[str, ...],
+    folder: Path,
+    database: str,
+    host: str,
+    port: int,
+    replicas: int,
+    threads: int,
+    workers: int,
+    rows: int,
+    plugin_files: tuple[str, ...],
+) -> None:
+    """Serve trained RUNs, and all that needs none, by HTTP. A run is asked for by its folder's name or by NAME."""
+    import uvicorn
+
+    from maquette_serve.service.app import create_app
+    from maquette_serve.service.service import Service, Settings
+
+    plugins.load_files(list(plugin_files))
+    pipelines = {**without_run(), **opened_runs(runs)}
+    setup = EngineSetup(pipelines, plugin_files, rows=rows, threads=threads, workers=workers)
+    alone = is_loopback(host)
+    service = Service(Settings(setup, folder, database, replicas, open=alone and not has_keys(folder, database)))
+    if not alone and not service.keys.all():
+        raise MaquetteError(
+            f"'{host}' can be reached by others; make a key first: maquette keys create NAME --data {folder}"
+        )
+    say(f"serving {', '.join(pipelines)} at http://{host}:{port}")
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(service), host, port, log_level="warning", timeout_graceful_shutdown=5)
+    )
+    service.stop = partial(setattr, server, "should_exit", True)
+    server.run()
+    if service.failure:
+        raise MaquetteError(service.failure)
+
+
+@click.group()
+def keys() -> None:
+    """API keys of a service: made, listed and revoked, also while it runs."""
+
+
+@keys.command("create")
+@click.argument("name")
+@DATA
+@DATABASE
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Default: all.")
+@click.option("--rate", default=20.0, show_default=True, help="Requests a second.")
+@click.option("--queue", default=100, show_default=True, help="Tasks that are not over.")
+def create(  # noqa: PLR0917 - click passes by name
+    name: str, folder: Path, database: str, scopes: tuple[str, ...], rate: float, queue: int
+) -> None:
+    """Make a key and print it: it cannot be read again."""
+    click.echo(opened_keys(folder, database).create(name, scopes or SCOPES, rate, queue))
+
+
+@keys.command("list")
+@DATA
+@DATABASE
+def list_keys(folder: Path, database: str) -> None:
+    """Show the keys, without what they are."""
+    for key in opened_keys(folder, database).all():
+        state = "revoked" if key.revoked else ", ".join(key.scopes)
+        click.echo(f"{key.id}  {key.name}  {state}  {key.rate:g}/s  {key.queue} queued")
+
+
+@keys.command("revoke")
+@click.argument("identity", metavar="ID")
+@DATA
+@DATABASE
+def revoke(identity: str, folder: Path, database: str) -> None:
+    """Make a key open nothing any more."""
+    opened_keys(folder, database).revoke(identity)
+
+
+def opened_keys(folder: Path, database: str):  # type: ignore[no-untyped-def]  # its module is loaded late
+    """The keys of a service's database."""
+    from maquette_serve.service.keys import Keys
+    from maquette_serve.service.store import Store
+
+    return Keys(Store(database or f"sqlite:///{folder / 'tasks.db'}").engine)
+
+
+def has_keys(folder: Path, database: str) -> bool:
+    """Whether a service's database has keys, revoked ones too."""
+    return bool((database or (folder / "tasks.db").exists()) and opened_keys(folder, database).all())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own and nobody else's to reach."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def opened_runs(words: Sequence[str]) -> dict[str, Opened]:
+    """The pipelines of runs, "[NAME=]RUN[,key=value ...]" each.
+
+    Raises:
+        MaquetteError: a run is missing or cannot generate, or two have one name.
+    """
+    from maquette.config import read_words
+
+    pipelines: dict[str, Opened] = {}
+    for word in words:
+        place, *changes = word.split(",")
+        name, equals, folder = place.partition("=")
+        run = find_generator(folder if equals else place)
+        name = name if equals else run.name
+        if name in pipelines:
+            raise MaquetteError(f"two runs are called '{name}'; give one another name: NAME={run}")
+        pipelines[name] = Opened(dict(read_words(tuple(changes))), run)
+    return pipelines
+
+
+def without_run() -> dict[str, Opened]:
+    """The pipelines that need no run: those whose config has no `run` that must be given."""
+    needing = {
+        entry.name
+        for entry in plugins.registry("pipelines")
+        if any(field.name == "run" and field.default == MISSING for field in fields(entry.config))
+    }
+    names = [entry.name for entry in plugins.registry("pipelines") if entry.name not in needing]
+    return {name: Opened({"name": name}) for name in names}

@@ -1,0 +1,181 @@
+"""What the HTTP side stands on: the store, the engines and the files, with the rules of what is taken in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maquette.errors import MaquetteError
+from maquette_serve.engine.replicas import Replicas
+from maquette_serve.engine.worker import EngineSetup
+from maquette_serve.service.dispatcher import Dispatcher
+from maquette_serve.service.keys import Key, Keys, Rates
+from maquette_serve.service.store import Store
+from maquette_serve.service.task import Task, new_id
+
+LARGEST_SEED = 2**31 - 1
+
+
+class TooMany(MaquetteError):
+    """A limit of the key, or of the server, is reached."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a service runs.
+
+    Args:
+        engines: what each engine opens.
+        folder: of the database and the files.
+        database: URL of SQLAlchemy; "" is SQLite in the folder.
+        replicas: engines.
+        upload_bytes: the largest upload, and the largest body of a request.
+        attempts: how often a task is begun.
+        retention_hours: how long a task and its files are kept.
+        open: whether requests need no key; only for servers that nobody else can reach.
+    """
+
+    engines: EngineSetup
+    folder: Path
+    database: str = ""
+    replicas: int = 1
+    upload_bytes: int = 100 * 2**20
+    attempts: int = 3
+    retention_hours: float = 72.0
+    open: bool = False
+
+
+@dataclass(eq=False)
+class Service:
+    """Tasks are taken in, shown, cancelled and forgotten here, whatever address they came by."""
+
+    settings: Settings
+    store: Store = field(init=False)
+    keys: Keys = field(init=False)
+    replicas: Replicas = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
+    rates: Rates = field(default_factory=Rates)
+    loop: asyncio.AbstractEventLoop | None = None
+    failure: str = ""
+    stop: Callable[[], None] = lambda: None
+    _listeners: dict[str, set[asyncio.Event]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        url = settings.database or f"sqlite:///{settings.folder / 'tasks.db'}"
+        self.store = Store(url, settings.attempts, retention=int(settings.retention_hours * 3_600_000))
+        self.keys = Keys(self.store.engine)
+        self.replicas = Replicas(settings.engines, settings.replicas)
+        most = settings.engines.active * settings.replicas
+        self.dispatcher = Dispatcher(self.store, self.replicas, self.files, self._changed, most=most)
+
+    @property
+    def files(self) -> Path:
+        """Where tasks have their files."""
+        return self.settings.folder / "files"
+
+    @property
+    def uploads(self) -> Path:
+        """Where uploads lie, by owner."""
+        return self.settings.folder / "uploads"
+
+    def start(self) -> None:
+        """Starts the engines, then what gives them tasks; tasks are taken in meanwhile.
+
+        Where an engine cannot be started, `failure` says why, and `stop` is called.
+        """
+
+        def run() -> None:
+            try:
+                self.replicas.start()
+                self.dispatcher.start()
+            except MaquetteError as error:
+                self.failure = str(error)
+                self.stop()
+
+        threading.Thread(target=run, name="start", daemon=True).start()
+
+    def close(self) -> None:
+        """Ends all; what is under way is begun again by the next server."""
+        self.dispatcher.close()
+        self.replicas.close()
+
+    def accept(self, key: Key, task: Task, idempotency: str | None = None, webhook: str = "") -> Task:
+        """Takes a task in.
+
+        Raises:
+            TooMany: the key has as many unfinished tasks as it may have.
+            MaquetteError: no such pipeline, or an idempotency key that came with another body.
+        """
+        if task.pipeline not in self.settings.engines.pipelines:
+            known = ", ".join(self.settings.engines.pipelines)
+            raise MaquetteError(f"there is no pipeline '{task.pipeline}'; known: {known}")
+        if self.store.unfinished(key.id) >= key.queue:
+            raise TooMany(f"{key.queue} tasks of this key are not over yet; wait for one of them")
+        body = json.dumps(task.body, sort_keys=True)
+        made = self.store.create(task, idempotency, hashlib.sha256(body.encode()).hexdigest(), webhook)
+        self.dispatcher.wake()
+        return made
+
+    def new_task(self, key: Key, kind: str, pipeline: str, inputs: Mapping[str, Any], body: Mapping[str, Any]) -> Task:
+        """A task with a seed, which is drawn where the caller gave none."""
+        seed = inputs.get("seed")
+        inputs = {**inputs, "seed": secrets.randbelow(LARGEST_SEED) if seed is None else seed}
+        return Task(new_id(), key.id, kind, pipeline, inputs, body, priority=int(inputs.get("priority", 0)))
+
+    def cancel(self, task: Task) -> Task:
+        """Ends a task that is not over."""
+        after = self.store.cancel(task.id, task.owner)
+        self.dispatcher.cancel(task.id)
+        self._changed(task.id)
+        return after or task
+
+    def forget(self, task: Task) -> None:
+        """Cancels a task where it is under way, and removes it and its files."""
+        self.cancel(task)
+        shutil.rmtree(self.files / task.id, ignore_errors=True)
+        self.store.remove(task.id)
+
+    def file_of(self, task: Task, name: str) -> Path | None:
+        """A file that a task made, or None where it made none of that name."""
+        if name not in task.result.get("files", ()):
+            return None
+        path = self.files / task.id / str(task.result["attempt"]) / name
+        return path if path.is_file() else None
+
+    def upload_of(self, owner: str, identity: str) -> Path | None:
+        """The file of an upload, or None where that owner has none of that id."""
+        folder = self.uploads / owner / identity
+        if "/" in identity or ".." in identity or not folder.is_dir():
+            return None
+        return next((path for path in folder.iterdir() if path.is_file()), None)
+
+    def listen(self, identity: str) -> asyncio.Event:
+        """Set whenever something is told of a task; on the server's event loop alone."""
+        event = asyncio.Event()
+        self._listeners.setdefault(identity, set()).add(event)
+        return event
+
+    def unlisten(self, identity: str, event: asyncio.Event) -> None:
+        """Ends `listen`."""
+        waiting = self._listeners.get(identity, set())
+        waiting.discard(event)
+        if not waiting:
+            self._listeners.pop(identity, None)
+
+    def _changed(self, identity: str) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._wake, identity)
+
+    def _wake(self, identity: str) -> None:
+        for event in self._listeners.get(identity, ()):
+            event.set()

@@ -1,0 +1,62 @@
+"""What happens to a task, as server-sent events that can be taken up where they broke off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from maquette_serve.service.service import Service
+from maquette_serve.service.task import Task
+
+LOOK_AGAIN = 2.0
+"""Seconds after which a stream looks into the store unasked: another server may have the task."""
+
+
+def stream(service: Service, task: Task, after: int, shown: Callable[[Task], dict[str, Any]]) -> EventSourceResponse:
+    """Events of a task after a number, until it is over; the last one holds the whole task.
+
+    Args:
+        service: that has it.
+        task: whose events.
+        after: the number of the last event that the caller has seen, 0 for none.
+        shown: how a task is shown.
+    """
+    return EventSourceResponse(_told(service, task.id, after, shown), ping=15)
+
+
+async def _told(
+    service: Service, identity: str, after: int, shown: Callable[[Task], dict[str, Any]]
+) -> AsyncIterator[ServerSentEvent]:
+    changed = service.listen(identity)
+    try:
+        while True:
+            changed.clear()
+            events = await run_in_threadpool(service.store.events, identity, after)
+            task = await run_in_threadpool(service.store.get, identity)
+            if task is None:
+                gone = {"status_code": 404, "message": "the task is gone"}
+                yield ServerSentEvent(json.dumps(gone), event="error")
+                return
+            for event in events:
+                after = event.sequence
+                last = task.over and event is events[-1]
+                state = shown(task) if last else dict(event.state)
+                yield ServerSentEvent(json.dumps(state), event="message", id=str(after))
+            if task.over:
+                return
+            try:
+                await asyncio.wait_for(changed.wait(), LOOK_AGAIN)
+            except TimeoutError:
+                continue
+    finally:
+        service.unlisten(identity, changed)
+
+
+def last_event_id(value: str | None) -> int:
+    """The number that a caller says in `Last-Event-ID`; 0 for none and for what is no number."""
+    return int(value) if value and value.isdigit() and len(value) < 19 else 0

@@ -1,0 +1,268 @@
+"""The service over HTTP, with real engines in their own processes: tasks, streams, files, keys, limits, crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+PLUGIN = Path(__file__).parents[1] / "engine" / "slow_pipeline.py"
+COMMAND = [Path(sys.executable).with_name("maquette"), "--plugin", str(PLUGIN), "serve", "--plugin", str(PLUGIN)]
+KEYS = [Path(sys.executable).with_name("maquette"), "keys"]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class Server:
+    def __init__(self, folder, *words):
+        self.folder, self.words, self.port = folder, words, free_port()
+        self.process = None
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def start(self):
+        command = [*COMMAND, "--data", str(self.folder), "--port", str(self.port), *self.words]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+        return self
+
+    def ready(self):
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.process.stderr.read().decode()[-2000:]
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise AssertionError("the server was not ready")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def make(self, headers=None, **body):
+        return self.client.post("/v1/tasks", json={"pipeline": "slow", **body}, headers=headers)
+
+    def wait(self, identity, headers=None):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            task = self.client.get(f"/v1/tasks/{identity}", headers=headers).json()
+            if task["status"] in ("SUCCEEDED", "FAILED", "CANCELED"):
+                return task
+            time.sleep(0.05)
+        raise AssertionError(f"not over: {task}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("service")).start().ready()
+    yield server
+    server.process.terminate()
+    server.process.wait(30)
+
+
+def events_of(server, identity, after=None):
+    headers = {"Last-Event-ID": str(after)} if after else {}
+    found = []
+    with server.client.stream("GET", f"/v1/tasks/{identity}/events", headers=headers) as answer:
+        number = None
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                number = int(line[4:])
+            if line.startswith("data: "):
+                found.append((number, json.loads(line[6:])))
+    return found
+
+
+def test_a_task_is_made_followed_and_fetched(server):
+    made = server.make(prompt="a tetrahedron", steps=20, seed=2, formats=["glb", "stl"])
+    assert made.status_code == 202
+    identity = made.json()["id"]
+    told = events_of(server, identity)
+    shares = [state["progress"] for _, state in told]
+    assert shares == sorted(shares)
+    assert told[-1][1]["status"] == "SUCCEEDED"
+    assert told[-1][1]["metadata"]["seed"] == 2
+    middle = len(told) // 2
+    assert events_of(server, identity, told[middle][0]) == told[middle + 1 :]
+    files = told[-1][1]["files"]
+    assert sorted(files) == ["model.glb", "model.stl", "thumbnail.png"]
+    assert server.client.get(files["model.glb"]).content[:4] == b"glTF"
+    assert server.client.get(files["thumbnail.png"]).headers["content-type"] == "image/png"
+    assert server.client.get(f"/v1/tasks/{identity}/files/../tasks.db").status_code == 404
+    assert server.client.delete(f"/v1/tasks/{identity}").status_code == 204
+    assert server.client.get(f"/v1/tasks/{identity}").status_code == 404
+    assert not (server.folder / "files" / identity).exists()
+
+
+def test_a_seed_is_drawn_and_told(server):
+    seeds = {server.make().json()["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+
+
+def test_a_cancelled_task_ends_and_frees_the_engine(server):
+    identity = server.make(steps=1000).json()["id"]
+    while server.client.get(f"/v1/tasks/{identity}").json()["progress"] == 0:
+        time.sleep(0.05)
+    assert server.client.post(f"/v1/tasks/{identity}/cancel").json()["status"] == "CANCELED"
+    quick = server.make(steps=1).json()["id"]
+    assert server.wait(quick)["status"] == "SUCCEEDED"
+    assert server.wait(identity)["status"] == "CANCELED"
+
+
+def test_failures_say_why(server):
+    task = server.wait(server.make(prompt="torn").json()["id"])
+    assert (task["status"], task["error"], task["files"]) == ("FAILED", "the mesh is torn", {})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"pipeline": "slwo"}, 400, "known: "),
+        ({"steps": 0}, 422, "steps"),
+        ({"seed": -1}, 422, "seed"),
+        ({"formats": ["exe"]}, 422, "'exe'"),
+        ({"images": ["../../etc/passwd"]}, 400, "no upload"),
+        ({"mesh": "nothing"}, 400, "no upload"),
+        ({"nonsense": 1}, 422, "nonsense"),
+        ({"prompt": "x" * 2000}, 422, "prompt"),
+    ],
+)
+def test_bad_requests_get_one_line(server, body, status, said):
+    answer = server.make(**body)
+    assert answer.status_code == status
+    assert said in answer.json()["message"]
+    assert "\n" not in answer.json()["message"]
+
+
+def test_idempotency_keys(server):
+    first = server.make({"Idempotency-Key": "a"}, prompt="once").json()["id"]
+    assert server.make({"Idempotency-Key": "a"}, prompt="once").json()["id"] == first
+    assert server.make({"Idempotency-Key": "a"}, prompt="twice").status_code == 409
+
+
+def test_uploads_become_pictures_and_meshes(server, tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "picture.png")
+    taken = server.client.post("/v1/uploads", files={"file": (tmp_path / "picture.png").open("rb")})
+    assert (taken.status_code, taken.json()["kind"]) == (201, "image")
+    first = server.wait(server.make(images=[taken.json()["id"]]).json()["id"])
+    assert first["status"] == "SUCCEEDED"
+    assert server.wait(server.make(mesh=first["id"]).json()["id"])["status"] == "SUCCEEDED"
+    torn = server.client.post("/v1/uploads", files={"file": ("a.png", b"no picture")})
+    assert "cannot be read as a picture" in server.wait(server.make(images=[torn.json()["id"]]).json()["id"])["error"]
+    assert server.client.post("/v1/uploads", files={"file": ("a.exe", b"MZ")}).status_code == 415
+
+
+def test_a_giant_body_is_refused_before_it_is_read(server):
+    def endless():
+        for _ in range(200):
+            yield b"x" * 2**20
+
+    try:
+        answer = server.client.post("/v1/tasks", content=endless(), headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+    except httpx.TransportError:
+        pass  # it hung up on us, which is as good
+    assert server.make().status_code == 202
+
+
+def test_health_and_figures(server):
+    assert server.client.get("/livez").json() == {"status": "alive"}
+    assert "maquette_requests_total" in server.client.get("/metrics").text
+    assert "slow" in [one["name"] for one in server.client.get("/v1/pipelines").json()]
+
+
+def test_others_need_keys(tmp_path):
+    refused = subprocess.run(
+        [*COMMAND, "--data", str(tmp_path), "--host", "0.0.0.0"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0
+    assert "make a key first" in refused.stderr
+    texts = {}
+    for name, words in (("ann", ["--queue", "2"]), ("eve", ["--scope", "read"])):
+        made = subprocess.run(
+            [*KEYS, "create", name, "--data", str(tmp_path), *words], capture_output=True, text=True, check=True
+        )
+        texts[name] = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    server = Server(tmp_path).start().ready()
+    try:
+        for path in ("/v1/tasks", "/v1/pipelines", "/metrics"):
+            assert server.client.get(path).status_code == 401
+        identity = server.make(texts["ann"], steps=2000).json()["id"]
+        assert server.client.get(f"/v1/tasks/{identity}", headers=texts["eve"]).status_code == 404
+        assert server.make(texts["eve"]).status_code == 403
+        assert server.make(texts["ann"], steps=2000).status_code == 202
+        assert server.make(texts["ann"]).status_code == 429
+        listed = subprocess.run(
+            [*KEYS, "list", "--data", str(tmp_path)], capture_output=True, text=True, check=True
+        ).stdout
+        ann = next(line.split()[0] for line in listed.splitlines() if "  ann  " in line)
+        assert texts["ann"]["Authorization"].split()[1] not in listed
+        subprocess.run([*KEYS, "revoke", ann, "--data", str(tmp_path)], check=True)
+        time.sleep(1.2)
+        assert server.client.get("/v1/tasks", headers=texts["ann"]).status_code == 401
+    finally:
+        server.kill()
+
+
+def test_a_killed_server_loses_nothing_and_does_nothing_twice(tmp_path):
+    """SIGKILL with tasks waiting and under way; the next server ends each of them once."""
+    server = Server(tmp_path).start().ready()
+    accepted, stop = [], threading.Event()
+
+    def ask():
+        client = httpx.Client(base_url=server.client.base_url, timeout=5)
+        while not stop.is_set():
+            try:
+                answer = client.post("/v1/tasks", json={"pipeline": "slow", "steps": 20})
+                if answer.status_code == 202:
+                    accepted.append(answer.json()["id"])
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for _ in range(2):
+        time.sleep(1.0)
+        server.kill()
+        server.start().ready()
+    os.kill(engine_of(server.process.pid), signal.SIGKILL)
+    time.sleep(0.5)
+    stop.set()
+    thread.join()
+    try:
+        assert len(accepted) > 5
+        for identity in accepted:
+            task = server.wait(identity)
+            assert task["status"] == "SUCCEEDED", task
+            ends = [state for _, state in events_of(server, identity) if state["status"] == "SUCCEEDED"]
+            assert len(ends) == 1
+            for address in task["files"].values():
+                assert server.client.get(address).status_code == 200
+    finally:
+        server.kill()
+
+
+def engine_of(server):
+    """The process that has the device: the child of the server that has children of its own or came first."""
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    for child in children:
+        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
+        if "spawn_main" in words:
+            return int(child)
+    raise AssertionError(f"no engine among {children}")
