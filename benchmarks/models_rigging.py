@@ -2,7 +2,7 @@
 
     python benchmarks/models_rigging.py creatures RUN SHARDS... [COUNT]   new procedural creatures (120)
     python benchmarks/models_rigging.py real RUN SHARDS... MODELS         real characters of packs that SHARDS hold out
-    python benchmarks/models_rigging.py things RUN MODELS [COUNT]         rigs for new procedural objects and real things
+    python benchmarks/models_rigging.py things RUN MODELS [COUNT]         rigs for procedural objects and real things
     python benchmarks/models_rigging.py all RUN MODELS                    every model: a valid rig or a clear refusal
 
 RUN holds the runs `skin` and `skeleton`; the SHARDS are those it was trained on, their training shapes make the mean

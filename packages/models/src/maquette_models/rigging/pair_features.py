@@ -12,6 +12,7 @@ from maquette_models.rigging.skeleton_tree import Tree
 from maquette_models.rigging.solid_geodesics import geodesics, solid_of, voxels_of
 
 PAIR_FEATURES = 14
+DEPTH = 2  # the place of how deep a point lies under the limb's own surface, in units of `NEAR`
 NEAR = 0.05  # a distance at which weights change, in the unit cube's units
 
 

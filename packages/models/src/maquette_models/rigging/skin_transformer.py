@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maquette.errors import MaquetteError
-from maquette_models.rigging.pair_features import PAIR_FEATURES
+from maquette_models.rigging.pair_features import DEPTH, PAIR_FEATURES
 from maquette_models.transformer.attention import attend, cast_for, join_heads, split_heads
 from maquette_models.transformer.mixture_of_experts import MLP
 
 OCTAVES = 4
+PULL = -2.0  # what a limb's pull falls by with distance before anything is learnt, in units of `NEAR`
 
 
 @dataclass
@@ -106,6 +107,9 @@ class SkinTransformer(nn.Module):
         self.layers = nn.ModuleList(PointBlock(width, config.heads, config.pair) for _ in range(config.depth))
         self.by_point = nn.Linear(width, config.pair)
         self.by_joint = nn.Linear(width, config.pair)
+        self.prior = nn.Linear(PAIR_FEATURES, 1, bias=False)
+        with torch.no_grad():
+            self.prior.weight.zero_()[0, DEPTH] = PULL
         self.score = nn.Sequential(nn.SiLU(), nn.Linear(config.pair, config.pair), nn.SiLU(), nn.Linear(config.pair, 1))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -118,7 +122,8 @@ class SkinTransformer(nn.Module):
         for layer in self.layers:
             points = layer(points, joints, pairs, mask)
         seen = pairs + self.by_point(points)[:, :, None] + self.by_joint(joints)[:, None]
-        logits = self.score(seen)[..., 0].float()
+        prior = self.prior(cast_for(self.prior, batch["pairs"]))
+        logits = (self.score(seen) + prior)[..., 0].float()
         return F.log_softmax(logits.masked_fill(~mask[:, None], torch.finfo(logits.dtype).min), dim=-1)
 
     def encode_joints(self, batch: Mapping[str, Tensor]) -> Tensor:
