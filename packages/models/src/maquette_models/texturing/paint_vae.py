@@ -103,13 +103,13 @@ class PaintVAE(nn.Module):
         """The cells that points [B,P,3] lie in, and what is to be known of the shape in each, float32 [N,S]."""
         cells = Cells.of(places, self.config.resolution)
         seen = self.shape_points(cast_for(self.shape_points[0], self.point_features(places, normals)))
-        return cells, self.shape_cells(cells.means(seen)).float()
+        return cells, self.shape_cells(cast_for(self.shape_cells[0], cells.means(seen))).float()
 
     def moments(self, points: PaintedPoints, cells: Cells, shape: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of the cells' latent [N,C] and the logarithm of its variance; float32."""
         known = torch.cat([self.point_features(points.places, points.normals), points.paint.flatten(0, 1)], dim=-1)
         seen = cells.means(self.paint_points(cast_for(self.paint_points[0], known)))
-        both = self.paint_cells(torch.cat([seen, shape.to(seen.dtype)], dim=-1))
+        both = self.paint_cells(cast_for(self.paint_cells[0], torch.cat([seen, shape], dim=-1)))
         detail, logvar = both.float().chunk(2, dim=-1)
         paint = cells.means(points.paint.flatten(0, 1))
         exact = torch.full_like(paint, MEAN_LOGVAR)

@@ -84,7 +84,7 @@ class Cells:
         return self.coords[:, 0].long().bincount(minlength=self.rows)
 
     def means(self, values: Tensor) -> Tensor:
-        """Means [N,C] over each cell's points of values [B*P,C]."""
+        """Means float32 [N,C] over each cell's points of values [B*P,C]; half precision would not add up hundreds."""
+        values = values.float()
         sums = values.new_zeros(len(self.coords), values.shape[1]).index_add(0, self.owner, values)
-        counts = self.owner.bincount(minlength=len(self.coords))
-        return sums / counts[:, None].to(values.dtype)
+        return sums / self.owner.bincount(minlength=len(self.coords))[:, None]
