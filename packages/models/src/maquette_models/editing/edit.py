@@ -38,7 +38,7 @@ class EditConfig(TextTo3DConfig):
     reaches beyond it."""
 
     rounds: int = 1
-    candidates: int = 8
+    candidates: int = 4
     extract: int = 128
     band: float = 4.0
     crumbs: float = 0.01
