@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from maquette.errors import MaquetteError
 from maquette_serve import __version__
@@ -23,6 +24,7 @@ from maquette_serve.service.keys import Key
 from maquette_serve.service.native import router
 from maquette_serve.service.service import Service, TooMany
 from maquette_serve.service.store import Conflict
+from maquette_serve.web import FOLDER, POLICY
 
 log = logging.getLogger("maquette.service")
 
@@ -42,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(router)
     _health(app, service)
     _figures(app, service)
+    _page(app)
     _errors(app)
     app.add_middleware(LimitedBodies, largest=service.settings.upload_bytes)
     return app
@@ -81,6 +84,21 @@ def _figures(app: FastAPI, service: Service) -> None:
         unfinished.set(service.store.unfinished())
         engines.set(service.replicas.waiting)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _page(app: FastAPI) -> None:
+    files = StaticFiles(directory=FOLDER, html=True)
+
+    @app.middleware("http")
+    async def guarded(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["referrer-policy"] = "no-referrer"
+        if response.headers.get("content-type", "").startswith("text/html") and request.url.path == "/":
+            response.headers["content-security-policy"] = POLICY
+        return response
+
+    app.mount("/", files, name="page")
 
 
 def _errors(app: FastAPI) -> None:

@@ -40,14 +40,17 @@ class LimitedBodies:
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            # Who parses the body may take the exception for a fault of the caller's and answer something else.
+            if seen <= self.largest or answered:
+                answered = True
+                await send(message)
 
         try:
             await self.app(scope, counted, noted)
         except TooLarge:
-            if not answered:
-                await refuse(send, self.largest)
+            pass
+        if seen > self.largest and not answered:
+            await refuse(send, self.largest)
 
 
 class TooLarge(Exception):

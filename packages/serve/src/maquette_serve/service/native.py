@@ -13,6 +13,8 @@ from sse_starlette import EventSourceResponse
 
 from maquette import plugins
 from maquette.errors import MaquetteError
+from maquette.runs import RunFolder
+from maquette_serve.engine.worker import Opened
 from maquette_serve.service.access import allowed, service_of
 from maquette_serve.service.keys import Key
 from maquette_serve.service.service import LARGEST_SEED, Service
@@ -84,7 +86,7 @@ def shown(task: Task) -> dict[str, Any]:
 def pipelines(request: Request, key: Reader) -> list[dict[str, Any]]:
     """What can be asked for."""
     return [
-        {"name": name, "run": None if opened.run is None else opened.run.name}
+        {"name": name, "run": None if opened.run is None else opened.run.name, "about": about(opened)}
         for name, opened in service_of(request).settings.engines.pipelines.items()
     ]
 
@@ -178,6 +180,14 @@ def take_upload(request: Request, key: Maker, file: Annotated[UploadFile, File()
         while chunk := file.file.read(1 << 20):
             size += out.write(chunk)
     return {"id": identity, "kind": "image" if suffix in IMAGE_SUFFIXES else "mesh", "bytes": size}
+
+
+def about(opened: Opened) -> str:
+    """What kind of pipeline it is: the registered name."""
+    name = opened.block.get("name")
+    if name is None and opened.run is not None:
+        name = RunFolder(opened.run).read_config().pipeline.get("name")
+    return str(name or "")
 
 
 def own_task(service: Service, key: Key, identity: str) -> Task:
