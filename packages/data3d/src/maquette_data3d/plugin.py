@@ -36,9 +36,18 @@ EXPORTERS = {
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
 FINISHERS = {
     "repair": "repair:Repair",
+    "remesh": "remesh:Remesh",
     "decimate": "decimate:Decimate",
     "unwrap": "unwrap:Unwrap",
     "bake": "bake:Bake",
+    "lods": "lods:Lods",
+    "units": "placing:Units",
+    "up_axis": "placing:UpAxis",
+    "origin": "placing:Origin",
+    "print_check": "print_check:PrintCheck",
+    "print_repair": "print_check:PrintRepair",
+    "collision": "physics:Collision",
+    "inertia": "physics:Inertia",
 }
 
 

@@ -13,7 +13,7 @@ from maquette_data3d.finishing.record import recorded
 from maquette_data3d.finishing.selection import areas, selected, welded
 from maquette_data3d.finishing.transfer import patches, transfer
 
-_FEWEST = 4  # faces of the simplest closed mesh
+FEWEST = 4  # faces of the simplest closed mesh
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Decimate:
     def __init__(self, config: DecimateConfig) -> None:
         if (config.faces is None) == (config.share is None):
             raise MaquetteError("decimate: give the budget, as faces=5000 or as share=0.1")
-        if config.faces is not None and config.faces < _FEWEST:
-            raise MaquetteError(f"decimate: faces is {config.faces}; give at least {_FEWEST}")
+        if config.faces is not None and config.faces < FEWEST:
+            raise MaquetteError(f"decimate: faces is {config.faces}; give at least {FEWEST}")
         if config.share is not None and not 0 < config.share <= 1:
             raise MaquetteError(f"decimate: share is {config.share}; give a number above 0 and at most 1")
         self.config = config
@@ -64,10 +64,10 @@ class Decimate:
         """Faces to leave of so many."""
         if self.config.faces is not None:
             return self.config.faces
-        return max(int(np.ceil(faces * (self.config.share or 1))), _FEWEST)
+        return max(int(np.ceil(faces * (self.config.share or 1))), FEWEST)
 
 
-def decimated(mesh: Mesh, budget: int, border: float, seams: float) -> Mesh:
+def decimated(mesh: Mesh, budget: int, border: float = 1.0, seams: float = 0.1) -> Mesh:
     """The mesh with at most ``budget`` faces, and what it carries.
 
     Raises:

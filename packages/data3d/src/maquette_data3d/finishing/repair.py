@@ -54,7 +54,7 @@ class Repair:
         if self.config.floaters or self.config.inner_shells:
             mesh = self._without_shells(mesh, did)
         if self.config.holes:
-            mesh = _closed(mesh, self.config.holes, did)
+            mesh = closed(mesh, self.config.holes, did)
         return recorded(asset, mesh, "repair", did, _doubts(mesh))
 
     def _without_shells(self, mesh: Mesh, did: dict[str, int]) -> Mesh:
@@ -119,7 +119,7 @@ def _enclosed(vertices: np.ndarray, faces: np.ndarray, shell: np.ndarray) -> np.
     return inside
 
 
-def _closed(mesh: Mesh, largest: float, did: dict[str, int]) -> Mesh:
+def closed(mesh: Mesh, largest: float, did: dict[str, int]) -> Mesh:
     """The mesh with the holes closed whose patch is at most a share of its piece's area."""
     vertices, faces = welded(mesh)
     shell = shells(faces)

@@ -33,8 +33,8 @@ def nearest(mesh: Mesh, points: np.ndarray) -> Nearest:
 
     from maquette_kernels.ops import closest_on_mesh
 
-    asked = torch.from_numpy(np.ascontiguousarray(points, np.float32))
-    distance, face, weights = closest_on_mesh(asked, torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces))
+    given = (np.array(points, np.float32), np.array(mesh.vertices), np.array(mesh.faces))  # torch wants them writable
+    distance, face, weights = closest_on_mesh(*map(torch.from_numpy, given))
     return Nearest(distance.numpy(), face.numpy().astype(np.int64), weights.numpy())
 
 
