@@ -187,6 +187,8 @@ def test_an_opaque_png_stays_without_alpha(edit):
         ({"color": "octarine"}, "'octarine' is no colour"),
         ({"metallic": 2}, "option 'metallic' of a texture edit is 2"),
         ({"color": "red", "sphere": "5,5,5,1"}, "holds nothing of the mesh"),
+        ({"color": "red", "size": "large"}, "option 'size' is 'large'"),
+        ({"color": "red", "seam": "wide"}, "option 'seam' of a texture edit is 'wide'"),
         ({"paint": "red"}, "unknown option 'paint'"),
         ({"color": "red", "mask": np.zeros((4, 4))}, "a mask must be a picture uint8"),
     ],
@@ -204,3 +206,14 @@ def test_words_of_parts():
     assert singular("shelves") == "shelf" and singular("glass") == "glass" and singular("legs") == "leg"
     said = read_instruction("make the chair light green", [], ["chair"])
     assert said.parts == () and said.place == "" and min(said.look.color) > min(color_of("green"))
+
+
+def test_a_run_of_surface_paint_fills_a_part(toy_runs):
+    """The part is painted anew by a run with the pipeline `texture`, the others stay."""
+    paint = plugins.build("pipelines", {"name": "texture_edit", "run": str(toy_runs / "flow")})
+    request = Request("a red box", mesh=BOX, options={"part": "seat"})
+    edited = paint(request).mesh
+    inside = (FACE >= 0) & (BOX.part[FACE] == 1)
+    assert untouched(BOX, edited, inside)
+    assert all((a[inside] != b[inside]).any() for a, b in zip(images(BOX), images(edited), strict=True))
+    assert paint(request).mesh.images == edited.images

@@ -17,11 +17,12 @@ from maquette.types import Asset, Mesh, Request
 from maquette_models.texturing.edit_content import content_of
 from maquette_models.texturing.edit_look import recolored, refinished
 from maquette_models.texturing.edit_regions import KINDS, Region
-from maquette_models.texturing.edit_task import LOOKS, Asked, asked, touched_materials, with_textures
+from maquette_models.texturing.edit_task import LOOKS, Asked, asked, fraction, touched_materials, with_textures
 from maquette_models.texturing.edit_texels import Sheet, sheets, with_images, with_sheets
 from maquette_models.texturing.view_atlas import points_on
 from maquette_models.texturing.view_attributes import shown_attributes, to_bytes, to_linear
 from maquette_models.texturing.view_maps import corner_normals
+from maquette_models.texturing.view_texture import whole_number
 
 OPTIONS = (*KINDS, *LOOKS, "instruction", "seam", "size", "keep_uv")
 ROLES = ("base_color", "metallic_roughness")
@@ -113,7 +114,7 @@ class TextureEdit:
                 raise unknown_name("option", str(key), OPTIONS, where="of a texture edit")
         if request.mesh is None:
             raise MaquetteError("a texture edit needs a mesh to start from")
-        size = int(options.get("size", config.size))
+        size = whole_number(options.get("size", config.size), "size")
         mesh = with_textures(request.mesh, options.get("keep_uv", config.keep_uv), size)
         cube = in_unit_cube(mesh)
         wanted = asked(cube, options, request.class_name)
@@ -125,7 +126,8 @@ class TextureEdit:
         for role in ROLES:
             if wanted.changes(role):
                 mesh = with_images(mesh, touched, role, size)
-        return Task(mesh, cube, wanted, float(options.get("seam", config.seam if wanted.placed else 0.0)))
+        seam = fraction(options.get("seam", config.seam if wanted.placed else 0.0), "seam")
+        return Task(mesh, cube, wanted, seam)
 
     def _repainted(self, request: Request, task: Task, own: dict[str, list[Sheet]]) -> list[Edit]:
         """What the run paints on sheets, by role."""
