@@ -3,7 +3,7 @@
     python benchmarks/models_parts.py RUN SHARDS [limit=0] [faces=48] [baselines=true]
 
 RUN trained examples/configs/parts.yaml on SHARDS. A shape's figure is the mean over its parts (those that it has or is
-said to have) of intersection over union, on 1024 points. Beside it: the kind that most points of the shape's class have
+said to have) of intersection over union, on up to 1024 points. Beside it: the kind that most points of its class have
 in training (the class is given), and the labels of the training shape whose coarse occupancy overlaps most, carried
 over to the nearest points. `limit` takes the first so many shapes of a split, `faces` is the number of meshes whose
 faces are labelled; their truth is the part at a face's middle.
@@ -30,20 +30,19 @@ from maquette_kernels.ops import nearest_neighbours
 from maquette_models.evaluation.estimates import mean
 from maquette_models.parts.part_labels import UNLABELLED, kind_of_part, point_labels
 from maquette_models.parts.segmentation import Places
-from maquette_models.shards import read_shards
+from maquette_models.shards import read_shards, shard_facts
 
 FIELDS = ("surface", "normals", "surface_color", "surface_part")
-POINTS, ASKED, CELLS = 2048, 1024, 16
-SETTINGS = {"points": POINTS, "part_names": True}
+ASKED, CELLS = 1024, 16
 
 
 class Known:
     """Training shapes: what the baselines know."""
 
-    def __init__(self, shards: str, kinds: list[str]) -> None:
+    def __init__(self, shards: str, kinds: list[str], points: int) -> None:
         self.points, self.labels, occupied = [], [], []
         counts: dict[int, Counter[int]] = defaultdict(Counter)
-        for batch in read_shards(shards, "train", fields=FIELDS, **SETTINGS):
+        for batch in read_shards(shards, "train", fields=FIELDS, points=points, part_names=True):
             labels = point_labels(batch, kinds)
             self.points += list(batch["surface"])
             self.labels += list(labels)
@@ -84,14 +83,15 @@ def labelled(pipeline: Any, row: dict[str, Any], color: bool) -> Tensor:
     return pipeline.likelihoods(whole, asked, color).argmax(dim=1)
 
 
-def rows_of(shards: str, split: str, kinds: list[str], limit: int) -> Iterator[dict[str, Any]]:
-    """The samples of a split with their labels."""
-    left = limit or sys.maxsize
-    for batch in read_shards(shards, split, fields=FIELDS, **SETTINGS):
-        labels = point_labels(batch, kinds)
+def rows_of(shards: str, split: str, pipeline: Any, limit: int) -> Iterator[dict[str, Any]]:
+    """The samples of a split with their labels, as many points as the pipeline reads."""
+    left, classes = limit or sys.maxsize, shard_facts(shards)["classes"]
+    for batch in read_shards(shards, split, fields=FIELDS, points=pipeline.config.points, part_names=True):
+        labels = point_labels(batch, pipeline.model.kinds)
         for number in range(min(len(labels), left)):
             own = {key: batch[key][number] for key in FIELDS[:3]}
-            yield {**own, "labels": labels[number], "class_id": int(batch["class_id"][number])}
+            class_id = int(batch["class_id"][number])
+            yield {**own, "labels": labels[number], "class_id": class_id, "class": classes[class_id]}
         left -= len(labels)
         if left <= 0:
             return
@@ -100,25 +100,23 @@ def rows_of(shards: str, split: str, kinds: list[str], limit: int) -> Iterator[d
 def points_of(split: str, shards: str, pipeline: Any, known: Known | None, limit: int) -> None:
     """Prints the figures of one split."""
     found: dict[str, list[float]] = defaultdict(list)
-    by_class: dict[int, list[float]] = defaultdict(list)
-    for row in track(list(rows_of(shards, split, pipeline.model.kinds, limit)), f"Labelling {split}"):
+    by_class: dict[str, list[float]] = defaultdict(list)
+    for row in track(list(rows_of(shards, split, pipeline, limit)), f"Labelling {split}"):
         truth = row["labels"][-ASKED:].numpy()
         asked = row["surface"][-ASKED:]
         guesses = {"model": labelled(pipeline, row, True), "model without colour": labelled(pipeline, row, False)}
         if known is not None:
-            guesses["usual kind of the class"] = torch.full((ASKED,), known.usual[row["class_id"]])
+            guesses["usual kind of the class"] = torch.full_like(guesses["model"], known.usual[row["class_id"]])
             guesses["nearest training shape"] = known.nearest(row["surface"], asked)
         for name, guess in guesses.items():
             found[name].append(part_iou(guess.numpy(), truth))
             found[f"{name}, points right"].append(float((guess.numpy() == truth).mean()))
-        by_class[row["class_id"]].append(found["model"][-1])
+        by_class[row["class"]].append(found["model"][-1])
     for name, values in found.items():
         figure = mean(values)
         low, high = figure.interval or (figure.value, figure.value)
         print(f"{split} {name}: {figure.value:.3f} [{low:.3f}, {high:.3f}] n {figure.n}")
-    print(
-        f"{split} by class:", {class_id: round(float(np.mean(rows)), 3) for class_id, rows in sorted(by_class.items())}
-    )
+    print(f"{split} by class:", {name: round(float(np.mean(rows)), 3) for name, rows in sorted(by_class.items())})
 
 
 def faces_of(pipeline: Any, count: int) -> None:
@@ -144,7 +142,7 @@ def main() -> None:
     words = read_words(rest)
     torch.set_num_threads(1)
     pipeline = open_pipeline(folder, {"name": "parts"})
-    known = Known(shards, pipeline.model.kinds) if words.get("baselines", True) else None
+    known = Known(shards, pipeline.model.kinds, pipeline.config.points) if words.get("baselines", True) else None
     for split in ("val", "unseen_pairs"):
         points_of(split, shards, pipeline, known, int(words.get("limit", 0)))
     faces_of(pipeline, int(words.get("faces", 48)))

@@ -32,14 +32,14 @@ class PartSegmenterConfig:
 
     part_names: list[str] = field(default_factory=list)
     anchor_resolution: int = 16
-    tokens: int = 128
-    width: int = 96
+    tokens: int = 96
+    width: int = 64
     heads: int = 4
-    depth: int = 3
-    point_width: int = 48
+    depth: int = 2
+    point_width: int = 32
     query_width: int = 48
-    point_neighbours: int = 16
-    neighbours: int = 4
+    point_neighbours: int = 12
+    neighbours: int = 3
 
     def __post_init__(self) -> None:
         """Raises ValueError on sizes that do not divide each other."""

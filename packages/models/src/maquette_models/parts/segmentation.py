@@ -36,7 +36,7 @@ class SegmentationConfig:
     """
 
     run: str = MISSING
-    points: int = 2048
+    points: int = 1024
     votes: int = 16384
     chunk: int = 32768
     smoothing: float = 1.0
