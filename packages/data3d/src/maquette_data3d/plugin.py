@@ -34,6 +34,7 @@ EXPORTERS = {
     "usdz": ("usd.exporter:UsdzConfig", "usd.exporter:UsdzExporter"),
 }
 ENGINES = {"serial": "serial:Serial", "local": "local:Local", "ray": "ray_data:RayData"}
+ONE_STEP = {"remesh": "Remesh", "unwrap": "Unwrap", "print_check": "PrintCheck"}
 FINISHERS = {
     "repair": "repair:Repair",
     "remesh": "remesh:Remesh",
@@ -94,6 +95,9 @@ def register_finishers(register: Register) -> None:
 @hookimpl
 def register_pipelines(register: Register) -> None:
     register("animate", f"{HERE}.animation.animate:AnimateConfig", f"{HERE}.animation.animate:Animate")
+    register("finish", f"{HERE}.finishing.pipeline:FinishConfig", f"{HERE}.finishing.pipeline:Finish")
+    for name, target in ONE_STEP.items():
+        register(name, f"{HERE}.finishing.pipeline:OneStepConfig", f"{HERE}.finishing.pipeline:{target}Pipeline")
 
 
 @hookimpl

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
-from maquette.assets import check_suffix, export, import_mesh
+from maquette.assets import check_suffix, import_mesh
 from maquette.config import read_words
 from maquette.errors import MaquetteError
+from maquette.finishing import finish
 from maquette.progress import say
 from maquette.types import Request
+from maquette_serve.finishing_steps import finish_option, read_steps, write_finished
 from maquette_serve.generator import Generator
 
 
@@ -34,6 +36,7 @@ from maquette_serve.generator import Generator
 @click.option(
     "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
 )
+@finish_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
 def edit(  # noqa: PLR0917 - click passes by name
     run: str,
@@ -50,6 +53,7 @@ def edit(  # noqa: PLR0917 - click passes by name
     guidance: float | None,
     steps: int | None,
     adapters: tuple[str, ...],
+    finishers: tuple[str, ...],
     out: Path,
 ) -> None:
     """Change a mesh with the trained RUN; the mesh is centred in the unit cube, its longest side .9.
@@ -58,6 +62,7 @@ def edit(  # noqa: PLR0917 - click passes by name
     change the pipeline, e.g. rounds=5.
     """
     check_suffix(out)
+    finishing = read_steps(finishers)
     given = {"box": box, "region": region, "part": part, "variation": variation, "at": at}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if toward is not None:
@@ -68,5 +73,4 @@ def edit(  # noqa: PLR0917 - click passes by name
     asset = Generator(run, {"name": "edit", **read_words(words)}, adapters=adapters).pipeline(request)
     if asset.metadata.get("unknown_words"):
         say(f"warning: ignored words that the model never saw: {', '.join(asset.metadata['unknown_words'])}")
-    export(asset, out)
-    click.echo(f"{out}  {len(asset.mesh.faces)} faces  {prompt}")
+    write_finished(finish(asset, finishing), out, prompt)

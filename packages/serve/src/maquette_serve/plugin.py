@@ -54,5 +54,30 @@ def register_commands(register: Register) -> None:
         "Give a mesh a skeleton: maquette rig RUN --mesh FILE --out FILE",
         "maquette_serve.rig_command:rig",
     )
+    register(
+        "finish",
+        "Finish a mesh step by step: maquette finish FILE --step repair --step decimate:share=.1 --out FILE",
+        "maquette_serve.finish_command:finish",
+    )
+    register(
+        "remesh",
+        "Give a mesh new faces: maquette remesh FILE --faces N --topology quad --out FILE",
+        "maquette_serve.remesh_command:remesh",
+    )
+    register(
+        "unwrap",
+        "Give a mesh texture coordinates: maquette unwrap FILE --out FILE",
+        "maquette_serve.unwrap_command:unwrap",
+    )
+    register(
+        "print-check",
+        "Check a mesh for 3D printing: maquette print-check FILE [--repair OUT]",
+        "maquette_serve.print_check_command:print_check",
+    )
     register("serve", "Serve trained runs by HTTP: maquette serve RUN [RUN ...]", "maquette_serve.serve_command:serve")
     register("keys", "Make, list and revoke API keys of a service", "maquette_serve.serve_command:keys")
+    register(
+        "remote",
+        "Use a service: maquette remote make PIPELINE --prompt TEXT --out FILE",
+        "maquette_serve.remote_command:remote",
+    )

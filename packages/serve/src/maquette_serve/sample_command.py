@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
-from maquette.assets import check_suffix, export
+from maquette.assets import check_suffix
 from maquette.config import read_words
 from maquette.errors import MaquetteError
+from maquette.finishing import finish
 from maquette.progress import say, track
 from maquette.types import Request
+from maquette_serve.finishing_steps import finish_option, read_steps, write_finished
 from maquette_serve.generator import Generator
 from maquette_serve.picture_files import read_picture
 
@@ -37,6 +39,7 @@ from maquette_serve.picture_files import read_picture
 @click.option(
     "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
 )
+@finish_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
 def sample(  # noqa: PLR0917 - click passes by name
     run: str,
@@ -49,12 +52,14 @@ def sample(  # noqa: PLR0917 - click passes by name
     guidance: float | None,
     steps: int | None,
     adapters: tuple[str, ...],
+    finishers: tuple[str, ...],
     out: Path,
 ) -> None:
     """Generate meshes from the trained RUN. key=value words change its pipeline, e.g. decoder.min_share=0.01."""
     if not prompts and class_name is None and not images:
         raise MaquetteError('nothing to make; say what with --prompt "a tall red chair", --class chair or --image FILE')
     check_suffix(out)
+    finishing = read_steps(finishers)
     pictures = tuple(read_picture(path) for path in images)
     requests = [
         Request(prompt, seed=seed + i, class_name=class_name, guidance=guidance, steps=steps, images=pictures)
@@ -73,8 +78,11 @@ def sample(  # noqa: PLR0917 - click passes by name
         unknown = asset.metadata.get("unknown_words")
         if unknown:
             say(f"warning: ignored words that the model never saw: {', '.join(unknown)}")
-        export(asset, path)
         shown = asset.metadata.get("prompt") or class_name or ", ".join(picture.name for picture in images)
-        click.echo(f"{path}  {len(asset.mesh.faces)} faces  {shown}")
+        try:
+            write_finished(finish(asset, finishing), path, shown)
+        except MaquetteError as error:
+            failures.append(error)
+            say(f"maquette: {error}")
     if failures:
         raise MaquetteError(f"{len(failures)} of {len(requests)} could not be made; the others are written")

@@ -57,11 +57,11 @@ class Unwrap:
             return recorded(asset, mesh, "unwrap", {"kept": True}, _doubts(mesh.uv))
         found, warnings = self._charts(mesh)
         one = (Material("unwrapped") if len(mesh.materials) != 1 else replace(mesh.materials[0], textures={}),)
-        if any(material.textures for material in mesh.materials) or len(mesh.materials) > 1:
-            warnings.append("the materials before do not fit the new coordinates: bring them over with `bake`")
         material = np.zeros(len(mesh.faces), np.int32)
         unwrapped = replace(mesh, uv=found.uv, material=material, materials=one, images=())
         did = {"charts": int(found.chart.max()) + 1, "padding": round(found.padding, 2), "used": _used(found.uv)}
+        if any(m.textures for m in mesh.materials) or len(mesh.materials) > 1:
+            did["materials_dropped"] = len(mesh.materials)
         return recorded(asset, unwrapped, "unwrap", did, warnings)
 
     def _charts(self, mesh: Mesh) -> tuple[charts.Charts, list[str]]:
