@@ -3,8 +3,7 @@
     python benchmarks/models_view_texture.py RUN [shapes=100] [pipeline.KEY=..]
 
 RUN was trained by examples/configs/view_texture.yaml. Each shape (variety .25, seed 44000, 48 cells) is painted by its
-own caption and compared with its true paint at its vertices. Beside it stand constants: the mean of 200 other shapes,
-and the shape's own true mean, which no model is told. `consistency` is the root mean square of differences between two
+own caption and compared with its true paint at its vertices. Beside it stands a constant, the mean of 200 other shapes. `consistency` is the root mean square of differences between two
 views of a point that both see well, over all pairs of views; `round trip` is the PSNR where the true paint is rendered
 and laid back.
 """
@@ -109,11 +108,9 @@ def main(words: list[str]) -> None:
         back, known = scene.laid_back(points, true_pictures(shape, scene))
         colors = np.concatenate([to_bytes(values[:, :3].double().numpy()), np.full((len(values), 1), 255, np.uint8)], 1)
         accuracy.update(Mesh(mesh.vertices, mesh.faces, colors), shape.caption)
-        own = true.mean(dim=0)
         for name, value in {
             "PSNR of base colour (dB)": psnr(values[:, :3], true[:, :3]),
             "  beside: mean of others": psnr(usual[:3].expand_as(true[:, :3]), true[:, :3]),
-            "  beside: its own mean": psnr(own[:3].expand_as(true[:, :3]), true[:, :3]),
             "PSNR of metallic, roughness (dB)": psnr(values[:, 3:], true[:, 3:]),
             "  beside: mean of others ": psnr(usual[3:].expand_as(true[:, 3:]), true[:, 3:]),
             "consistency of views (rms)": disagreement(scene, points, pictures),
