@@ -3,9 +3,9 @@
     python benchmarks/models_view_texture.py RUN [shapes=100] [pipeline.KEY=..]
 
 RUN was trained by examples/configs/view_texture.yaml. Each shape (variety .25, seed 44000, 48 cells) is painted by its
-own caption and compared with its true paint at its vertices. Beside it stands a constant, the mean of 200 other shapes. `consistency` is the root mean square of differences between two
-views of a point that both see well, over all pairs of views; `round trip` is the PSNR where the true paint is rendered
-and laid back.
+own caption and compared with its true paint at its vertices. Beside it stands a constant, the mean of 200 other shapes.
+`consistency` is the root mean square of differences between two views of a point that both see well, over all pairs of
+views; `round trip` is the PSNR where the true paint is rendered and laid back.
 """
 
 from __future__ import annotations
