@@ -9,6 +9,7 @@ import pytest
 import trimesh
 
 from maquette.errors import MaquetteError
+from maquette.finishing import finish
 from maquette.testing import check_exporter
 from maquette.types import Asset, Material, Mesh
 from maquette_data3d.exporting.robots.body import BodyConfig, body_of
@@ -42,6 +43,27 @@ def test_two_hulls_weigh_as_one_box():
     body = body_of(Asset(box((2, 1, 1)), {"collision": halves}), BodyConfig())
     mass, inertia = of_box(1, 2, 1)
     assert len(body.hulls) == 2 and np.isclose(body.mass, mass) and np.allclose(body.inertia, inertia)
+
+
+def test_what_the_finishing_steps_found_is_what_is_written():
+    pytest.importorskip("coacd")
+    # An angle of two boards, which its hull would fill.
+    parts = [((0.6, 0.02, 0.4), (0, 0, 0)), ((0.02, 0.4, 0.4), (0.31, 0.2, 0))]
+    shapes = [trimesh.creation.box(size, trimesh.transformations.translation_matrix(at)) for size, at in parts]
+    joined = trimesh.util.concatenate(shapes)
+    mesh = Mesh(joined.vertices, joined.faces)
+    asset = finish(Asset(mesh), ["collision", {"name": "inertia", "density": 700}])
+    volume = sum(np.prod(size) for size, _ in parts)
+    centre = sum(np.prod(size) * np.array(at) for size, at in parts) / volume
+    body = body_of(asset, BodyConfig())
+    assert len(body.hulls) > 1 and np.isclose(body.mass, 700 * volume, rtol=1e-4)
+    assert np.allclose(body.centre, centre[[2, 0, 1]], atol=1e-5)
+    moment = sum(
+        np.prod(s) * 700 * ((s[0] ** 2 + s[1] ** 2) / 12 + ((np.array(at) - centre)[:2] ** 2).sum()) for s, at in parts
+    )
+    assert np.isclose(body.inertia[0, 0], moment, rtol=1e-4)  # about the forward axis
+    small = body_of(asset, BodyConfig(unit_m=0.1))
+    assert np.isclose(small.mass, body.mass * 1e-3) and np.allclose(small.inertia, body.inertia * 1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))

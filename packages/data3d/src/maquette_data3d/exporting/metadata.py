@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import numpy as np
 
 _DEEPEST = 8
+_LARGEST = 16384
 
 
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that JSON can hold: texts, finite numbers, and lists and mappings of them; others are left out."""
+    """The entries that JSON can hold: texts, finite numbers, and lists and mappings of them.
+
+    Others, and those of more than 16 KiB (hulls are data of their own), are left out.
+    """
     found = {str(key): _value(value, 0) for key, value in metadata.items()}
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None and len(json.dumps(value)) <= _LARGEST}
 
 
 def _value(value: Any, depth: int) -> Any:

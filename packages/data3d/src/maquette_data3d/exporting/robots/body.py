@@ -22,7 +22,7 @@ class BodyConfig:
     """
     Args:
         unit_m: metres a unit of meshes that do not say.
-        density: kg a cubic metre, where no finishing step has said what the body weighs.
+        density: kg a cubic metre, where the finishing step `inertia` has not said what the body weighs.
         fixed: it stands still; otherwise it moves freely (MJCF alone can say so).
     """
 
@@ -55,7 +55,9 @@ class Body:
 
 
 def body_of(asset: Asset, config: BodyConfig) -> Body:
-    """The body of an asset: hulls of the finisher `collision`, else the hull of the whole; mass as these are filled.
+    """The body of an asset: hulls and mass of the finishers `collision` and `inertia`, where they were there.
+
+    Without the first the hull is that of the whole, without the second the hulls are filled.
 
     Raises:
         MaquetteError: a flat mesh, which has no volume.
@@ -63,8 +65,17 @@ def body_of(asset: Asset, config: BodyConfig) -> Body:
     unit = unit_of(asset.mesh, config.unit_m)
     visual = _turned(replace(scaled(asset, unit).mesh, skin=None))
     hulls = tuple(_turned(scaled(Asset(hull), unit).mesh) for hull in hulls_of(asset)) or (hull_around(visual),)
-    mass, centre, inertia = mass_of(hulls, config.density)
+    mass, centre, inertia = told_mass(asset, unit / unit_of(asset.mesh)) or mass_of(hulls, config.density)
     return Body(visual, hulls, mass, centre, inertia)
+
+
+def told_mass(asset: Asset, scale: float) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """What the finisher `inertia` has left in the metadata, turned; `scale` is what it took lengths too small by."""
+    found: Mapping[str, Any] | None = asset.metadata.get("inertia")
+    if found is None:
+        return None
+    centre, tensor = np.asarray(found["centre"])[_AXES], np.asarray(found["inertia"])[np.ix_(_AXES, _AXES)]
+    return float(found["mass"]) * scale**3, centre * scale, tensor * scale**5
 
 
 def hulls_of(asset: Asset) -> list[Mesh]:
