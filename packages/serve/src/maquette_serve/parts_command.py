@@ -38,5 +38,5 @@ def parts(  # noqa: PLR0917 - click passes by name
 
 
 def _told(mesh: Mesh) -> list[str]:
-    counts = np.bincount(mesh.part, minlength=len(mesh.part_names)) if mesh.part is not None else []
-    return [f"{name} ({count} faces)" for name, count in zip(mesh.part_names, counts, strict=True)]
+    part = np.zeros(0, np.int32) if mesh.part is None else mesh.part
+    return [f"{name} ({(part == place).sum()} faces)" for place, name in enumerate(mesh.part_names)]

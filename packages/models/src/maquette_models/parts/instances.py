@@ -23,7 +23,8 @@ def instances(
     A kind in one piece keeps its name. Sides are those of the thing itself: left is +x, the front +z. Where sides do
     not tell pieces apart, numbers do.
     """
-    part, names = np.zeros(len(labels), np.int32), []
+    part = np.zeros(len(labels), np.int32)
+    names: list[str] = []
     middles, areas = face_middles(mesh), face_areas(mesh)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
