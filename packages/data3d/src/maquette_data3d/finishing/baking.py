@@ -54,7 +54,7 @@ def texels_of(target: Mesh, source: Mesh, resolution: int) -> Texels:
 
     if target.uv is None:
         raise MaquetteError("the mesh has no texture coordinates to bake into: run the step 'unwrap' before")
-    face, weights = (found.numpy() for found in texel_surface(torch.from_numpy(target.uv), resolution))
+    face, weights = (found.numpy() for found in texel_surface(torch.from_numpy(np.array(target.uv)), resolution))
     covered = face >= 0
     if not covered.any():
         raise MaquetteError("no texture coordinate lies in the unit square: run the step 'unwrap' before")

@@ -30,7 +30,7 @@ def openness(mesh: Mesh, points: np.ndarray, normals: np.ndarray, directions: in
     radius = max(float(np.linalg.norm(vertices - centre, axis=1).max()), 1e-30) * 1.01
     pixel = 2.0 / _PIXELS
     light, lit = np.zeros(len(points)), np.zeros(len(points))
-    faces = torch.from_numpy(mesh.faces)
+    faces = torch.from_numpy(np.array(mesh.faces))
     for away in _sphere(directions):
         axes = _axes(away)
         facing = np.flatnonzero(normals @ away > 1e-3)
