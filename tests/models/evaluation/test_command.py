@@ -52,6 +52,14 @@ def test_a_generator_against_another(shards: str, runs: Path, tmp_path: Path) ->
     assert "Compared: reconstruction: val" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_one_split_alone(shards: str, runs: Path, tmp_path: Path) -> None:
+    done = evaluate(runs / "autoencoder", "--data", shards, "--out", tmp_path, "--limit", 2, "--split", "unseen_pairs")
+    assert done.exit_code == 0
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"reconstruction: unseen_pairs"}
+    with pytest.raises(MaquetteError, match="split 'train'"):
+        evaluate(runs / "autoencoder", "--data", shards, "--out", tmp_path, "--split", "train")
+
+
 def test_what_it_refuses(shards: str, runs: Path, tmp_path: Path) -> None:
     with pytest.raises(MaquetteError, match="does not exist"):
         evaluate(tmp_path / "nothing", "--data", shards)

@@ -22,6 +22,7 @@ from maquette.errors import MaquetteError
     "--together", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures asked with at once."
 )
 @click.option("--shapes", is_flag=True, help="Ask with the shards' shapes, as meshes, in the place of captions.")
+@click.option("--split", "splits", multiple=True, metavar="NAME", help="Of the held-out splits; repeatable. [all]")
 def evaluate(  # noqa: PLR0917 (click passes options by name)
     run: Path,
     shards: str,
@@ -33,6 +34,7 @@ def evaluate(  # noqa: PLR0917 (click passes options by name)
     images: bool,
     together: int,
     shapes: bool,
+    splits: tuple[str, ...],
 ) -> None:
     """Measure RUN on held-out shapes: metrics.json, report.html and a picture of what it makes.
 
@@ -45,7 +47,7 @@ def evaluate(  # noqa: PLR0917 (click passes options by name)
     from maquette_models.evaluation.pictures import contact_sheet
     from maquette_models.evaluation.run_evaluation import Settings, evaluate_run
 
-    settings = Settings(limit, seed, captions, together if images else 0, shapes)
+    settings = Settings(limit, seed, captions, together if images else 0, shapes, splits)
     names = [path.resolve().name if len(against) == 0 else str(path) for path in (run, *against)]
     if len(set(names)) < len(names):
         raise MaquetteError("eval: a run is compared with itself; name each run once")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maquette.assets import find_generator, open_pipeline
+from maquette.errors import unknown_name
 from maquette.report import Figure, Table
 from maquette.runs import RunFolder, load_run
 from maquette.types import Mesh
@@ -25,13 +26,14 @@ SHOWN = 24
 class Settings:
     """What is measured: `limit` shapes or captions a split, the first sample from `seed`, `captions` of a file in the
     place of the shards' own; in the place of captions `images` pictures of a shape at once, or with `shapes` the shapes
-    themselves."""
+    themselves; and in which `splits`, by default all that training did not see."""
 
     limit: int = 200
     seed: int = 0
     captions: Path | None = None
     images: int = 0
     shapes: bool = False
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,25 @@ def evaluate_run(run: str | Path, judges: Judges, settings: Settings) -> Evaluat
         MaquetteError: no such run, it does neither, or the shards lack what is needed.
     """
     folder, shards = Path(run), judges.shards
-    splits = [split for split in splits_of(shards) if split != "train"]
+    splits = held_out_splits(shards, settings.splits)
     if RunFolder(folder).config_file.is_file() and not RunFolder(folder).read_config().get("pipeline"):
         return _autoencoder(folder, judges, splits, settings)
     if settings.images or settings.shapes:
         return Evaluation(_by_example(folder, shards, splits, settings))
     return _generator(folder, judges, splits, settings)
+
+
+def held_out_splits(shards: str, wanted: Sequence[str]) -> list[str]:
+    """The splits of shards that training did not see, or those of them that are wanted.
+
+    Raises:
+        MaquetteError: one that the shards do not hold out.
+    """
+    known = [split for split in splits_of(shards) if split != "train"]
+    for split in wanted:
+        if split not in known:
+            raise unknown_name("split", split, known)
+    return [split for split in known if not wanted or split in wanted]
 
 
 def _autoencoder(folder: Path, judges: Judges, splits: Sequence[str], settings: Settings) -> Evaluation:
