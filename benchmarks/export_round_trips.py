@@ -52,8 +52,8 @@ def models(arguments: argparse.Namespace) -> Iterator[tuple[str, Asset]]:
     if arguments.run:
         pipeline = open_pipeline(arguments.run)
         for at in range(drawn):
-            prompt = sample_shape(7, at, classes=("chair", "table", "lamp", "mug")).caption
-            yield "generated", pipeline(Request(prompt, seed=at))
+            prompt = sample_shape(1000 + arguments.seed, at, classes=("chair", "table", "lamp", "mug")).caption
+            yield "generated", pipeline(Request(prompt, seed=1000 * arguments.seed + at))
     for at in range(third - drawn):
         shape = sample_shape(arguments.seed, at, classes=CLASSES)
         yield "procedural", Asset(shape.mesh(32), {"prompt": shape.caption})
