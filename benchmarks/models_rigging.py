@@ -2,7 +2,7 @@
 
     python benchmarks/models_rigging.py creatures RUN SHARDS... [COUNT]   new procedural creatures (120)
     python benchmarks/models_rigging.py real RUN SHARDS... MODELS         real characters of packs that SHARDS hold out
-    python benchmarks/models_rigging.py things RUN MODELS [COUNT]         rigs for procedural objects and real things
+    python benchmarks/models_rigging.py things RUN SHARDS... MODELS [N]   rigs for procedural objects and real things
     python benchmarks/models_rigging.py all RUN MODELS                    every model: a valid rig or a clear refusal
 
 RUN holds the runs `skin` and `skeleton`; the SHARDS are those it was trained on, their training shapes make the mean
@@ -22,6 +22,7 @@ import torch
 
 from maquette.assets import import_asset, open_pipeline
 from maquette.errors import MaquetteError
+from maquette.report import Figure
 from maquette.types import Asset, Mesh, Request
 from maquette_data3d import sample_shape
 from maquette_data3d.joint_roles import role_of
@@ -31,7 +32,6 @@ from maquette_models.rigging.rig import Rig
 from maquette_models.rigging.rigged_shapes import read_rigged
 from maquette_models.rigging.skeleton_tree import ROOT
 from maquette_models.rigging.template_fit import templates_of
-from maquette_models.shards import read_shards
 
 SEED = 1000
 RESOLUTION = 64
@@ -61,7 +61,7 @@ def real(run: str, *rest: str) -> None:
     *shards, models = rest
     rig = opened(run)
     templates = templates_of(shape for shape in read_rigged(shards, "train", rig.roles))
-    held_out = {name for folder in shards for batch in read_shards(folder, "val") for name in batch["id"]}
+    held_out = {shape.id for shape in read_rigged(shards, "val", rig.roles)}
     found = []
     for row, path in listed(models):
         if row["joints"] and row["file"] in held_out:
@@ -76,14 +76,21 @@ def real(run: str, *rest: str) -> None:
         say(f"{one.name:60} found {one.found:d}  " + by_name([one]))
 
 
-def things(run: str, models: str, count: str = "100") -> None:
-    """How often a rig is found for what has none."""
+def things(run: str, *rest: str) -> None:
+    """How often a rig is found for what has none, and was not shown in training."""
+    *shards, models, count = rest if rest[-1].isdigit() else (*rest, "100")
     rig = opened(run)
     shapes = (sample_shape(SEED, index, classes=THINGS).mesh(RESOLUTION) for index in range(int(count)))
-    say(f"procedural objects  {share_found(rig, shapes)}")
-    rows = [path for row, path in listed(models) if not row["joints"] and row["category"] != "character"]
+    say("procedural objects  " + line_of(share_found(rig, shapes)))
+    shown = {shape.id for shape in read_rigged(shards, "train", rig.roles)}
+    rows = [path for row, path in listed(models) if is_thing(row) and row["file"] not in shown]
     chosen = np.random.default_rng(SEED).permutation(len(rows))[: int(count)]
-    say(f"real things         {share_found(rig, (import_asset(rows[i]).mesh for i in chosen))}")
+    say("real things         " + line_of(share_found(rig, (import_asset(rows[i]).mesh for i in chosen))))
+
+
+def is_thing(row: dict) -> bool:
+    """Whether a row of the manifest is of something without joints that is no character."""
+    return not row["joints"] and row["category"] != "character"
 
 
 def every(run: str, models: str) -> None:
@@ -95,9 +102,9 @@ def every(run: str, models: str) -> None:
             outcome = check(pipeline(Request(mesh=import_asset(path).mesh)))
         except MaquetteError as error:
             outcome = str(error).partition(":")[0]
-        found["rigged" if row["joints"] else "not rigged", outcome] += 1
+        found["rigged" if row["joints"] else "thing" if is_thing(row) else "part of a character", outcome] += 1
     for (what, outcome), count in sorted(found.items()):
-        say(f"{what:12} {outcome:40} {count}")
+        say(f"{what:20} {outcome:30} {count}")
 
 
 def check(asset: Asset) -> str:
@@ -138,9 +145,14 @@ def listed(models: str) -> Iterator[tuple[dict, Path]]:
 def report(found: Sequence[RigErrors]) -> None:
     """A line a figure."""
     for name, figure in rig_figures(found).items():
-        low, high = figure.interval
-        beside = "".join(f"  {key} {value:.4f}" for key, value in figure.beside.items())
-        say(f"{name:28} {figure.value:.4f} [{low:.4f}, {high:.4f}]  n {figure.n}{beside}")
+        say(f"{name:28} {line_of(figure)}")
+
+
+def line_of(figure: Figure) -> str:
+    """Value, interval, n, and what it is to be read beside."""
+    low, high = figure.interval
+    beside = "".join(f"  {key} {value:.4f}" for key, value in figure.beside.items())
+    return f"{figure.value:.4f} [{low:.4f}, {high:.4f}]  n {figure.n}{beside}"
 
 
 def by_name(group: Sequence[RigErrors]) -> str:
