@@ -14,7 +14,9 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
 FACTS = {"classes": ["chair", "table"], "merges": ["a b"], "latent_channels": 7, "latent_resolution": 8}
 
 
-@pytest.mark.parametrize(("name", "reads"), [("image_dit", {"images"}), ("text_dit", {"prompt", "class_name"})])
+@pytest.mark.parametrize(
+    ("name", "reads"), [("image_dit", {"images"}), ("shape_dit", {"mesh"}), ("text_dit", {"prompt", "class_name"})]
+)
 def test_they_build(name: str, reads: set[str]) -> None:
     node = load(RunConfig, read_yaml(CONFIGS / f"{name}.yaml"))
     set_facts(FACTS)
