@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import click
 from maquette import plugins
 from maquette.assets import export
 from maquette.config import read_words
-from maquette.errors import unknown_name
-from maquette.finishing import Step
+from maquette.errors import MaquetteError, unknown_name
+from maquette.finishing import Step, finish
 from maquette.progress import say
 from maquette.types import Asset
 
@@ -40,6 +40,15 @@ def read_steps(words: Sequence[str]) -> list[Step]:
         given: dict[str, Any] = dict(read_words(_split(settings)))
         steps.append({"name": name, **given})
     return steps
+
+
+def finished(assets: Iterable[Asset | MaquetteError], steps: Sequence[Step]) -> Iterator[Asset | MaquetteError]:
+    """Assets after the steps, one by one; where one failed or a step fails, the error in its place."""
+    for asset in assets:
+        try:
+            yield asset if isinstance(asset, MaquetteError) else finish(asset, steps)
+        except MaquetteError as error:
+            yield error
 
 
 def write_finished(asset: Asset, out: Path, told: str = "") -> None:

@@ -10,10 +10,9 @@ import click
 from maquette.assets import check_suffix
 from maquette.config import read_words
 from maquette.errors import MaquetteError
-from maquette.finishing import finish
 from maquette.progress import say, track
 from maquette.types import Request
-from maquette_serve.finishing_steps import finish_option, read_steps, write_finished
+from maquette_serve.finishing_steps import finish_option, finished, read_steps, write_finished
 from maquette_serve.generator import Generator
 from maquette_serve.picture_files import read_picture
 
@@ -68,7 +67,7 @@ def sample(  # noqa: PLR0917 - click passes by name
     ]
     overrides: dict[str, Any] = dict(read_words(words))
     failures: list[MaquetteError] = []
-    assets = Generator(run, overrides, adapters=adapters).generate(requests)
+    assets = finished(Generator(run, overrides, adapters=adapters).generate(requests), finishing)
     for index, asset in enumerate(track(assets, "Sampling", total=len(requests))):
         if isinstance(asset, MaquetteError):
             failures.append(asset)
@@ -79,10 +78,6 @@ def sample(  # noqa: PLR0917 - click passes by name
         if unknown:
             say(f"warning: ignored words that the model never saw: {', '.join(unknown)}")
         shown = asset.metadata.get("prompt") or class_name or ", ".join(picture.name for picture in images)
-        try:
-            write_finished(finish(asset, finishing), path, shown)
-        except MaquetteError as error:
-            failures.append(error)
-            say(f"maquette: {error}")
+        write_finished(asset, path, shown)
     if failures:
         raise MaquetteError(f"{len(failures)} of {len(requests)} could not be made; the others are written")

@@ -100,7 +100,14 @@ def bake(
     if map_of_normals is not None:
         textures["normal"] = len(images)
         images.append(_picture(texels.covered, map_of_normals / 2 + 0.5))
-    material = Material(
+    material = _material(source, textures, opaque)
+    places = np.zeros(len(target.faces), np.int32)
+    return replace(target, material=places, materials=(material,), images=tuple(images), colors=None), texels
+
+
+def _material(source: Mesh, textures: dict[str, int], opaque: bool) -> Material:
+    """The one material that shows the textures as they are."""
+    return Material(
         name="baked",
         metallic=1.0,
         emissive=(1.0, 1.0, 1.0) if "emissive" in textures else (0.0, 0.0, 0.0),
@@ -108,8 +115,6 @@ def bake(
         double_sided=any(m.double_sided for m in source.materials),
         textures=textures,
     )
-    places = np.zeros(len(target.faces), np.int32)
-    return replace(target, material=places, materials=(material,), images=tuple(images), colors=None), texels
 
 
 def _texel_side(mesh: Mesh, texels: int) -> float:

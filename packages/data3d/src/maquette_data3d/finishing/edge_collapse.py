@@ -205,29 +205,44 @@ def _collapse(vertices, faces, alive, quadrics, edges, target, careful):
         vertices[a], quadrics[a] = place, q
         version[a] += 1
         version[b] = -1
-        corner = first[b]
-        while corner >= 0:
-            f = corner // 3
-            if alive[f]:
-                if faces[f, 0] == a or faces[f, 1] == a or faces[f, 2] == a:
-                    alive[f] = False
-                    left -= 1
-                faces[f, corner % 3] = a
-            corner = following[corner]
-        if first[b] >= 0:
-            following[last[a]] = first[b]
-            last[a] = last[b]
+        left -= _merge(faces, alive, (first, last, following), a, b)
         stamp += 2
         mark[a] = stamp
-        corner = first[a]
-        while corner >= 0:
-            f = corner // 3
-            if alive[f]:
-                for k in range(3):
-                    v = faces[f, k]
-                    if mark[v] != stamp:
-                        mark[v] = stamp
-                        _, cost = _best_place(q + quadrics[v], vertices[a], vertices[v])
-                        heapq.heappush(heap, (cost, a, v, version[a], version[v]))
-            corner = following[corner]
+        _offer(heap, vertices, faces, alive, quadrics, (first, following, version, mark), a)
     return left
+
+
+@njit(cache=True)
+def _merge(faces, alive, rings, a, b):
+    """Gives the corners at ``b`` to ``a``; the faces between them die. How many did."""
+    first, last, following = rings
+    dead, corner = 0, first[b]
+    while corner >= 0:
+        f = corner // 3
+        if alive[f]:
+            if faces[f, 0] == a or faces[f, 1] == a or faces[f, 2] == a:
+                alive[f] = False
+                dead += 1
+            faces[f, corner % 3] = a
+        corner = following[corner]
+    if first[b] >= 0:
+        following[last[a]] = first[b]
+        last[a] = last[b]
+    return dead
+
+
+@njit(cache=True)
+def _offer(heap, vertices, faces, alive, quadrics, state, a):
+    """Puts the edges of a vertex that has moved on the heap; ``mark`` of it holds the stamp of this visit."""
+    first, following, version, mark = state
+    stamp, corner = mark[a], first[a]
+    while corner >= 0:
+        f = corner // 3
+        if alive[f]:
+            for k in range(3):
+                v = faces[f, k]
+                if mark[v] != stamp:
+                    mark[v] = stamp
+                    _, cost = _best_place(quadrics[a] + quadrics[v], vertices[a], vertices[v])
+                    heapq.heappush(heap, (cost, a, v, version[a], version[v]))
+        corner = following[corner]
