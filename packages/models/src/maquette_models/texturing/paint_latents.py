@@ -19,7 +19,7 @@ from maquette_models.latents.latent_cache import SPLITS, weights_hash
 from maquette_models.latents.latents import LatentsConfig
 from maquette_models.latents.token_latents import TokenLatents
 from maquette_models.latents.token_split import EncodedTokens, TokenSplit, joined, read_splits, write_splits
-from maquette_models.shards import read_shards, shard_facts, shards_fingerprint
+from maquette_models.shards import open_shards, read_shards, shards_fingerprint
 from maquette_models.texturing.paint_vae import PaintVAE
 from maquette_models.texturing.painted_points import FIELDS, PaintedPoints
 
@@ -51,7 +51,7 @@ class PaintLatents(TokenLatents):
         config = self.config
         model = load_run(config.autoencoder).model.requires_grad_(False)
         facts = {
-            **shard_facts(shards, config.reader),
+            **open_shards(shards, config.reader, FIELDS).facts(),
             "latent_resolution": model.latent_resolution,
             "latent_channels": model.channels,
             "given_channels": model.config.shape_channels,
