@@ -1,8 +1,9 @@
 """Do feet keep to the ground? Clips on procedural creatures with their true rigs and on real rigged characters.
 
-    MAQUETTE_MODELS=FOLDER python benchmarks/data3d_animation.py [creatures=60] [clips=[walk,run]] [sheet=FILE.png]
+    python benchmarks/data3d_animation.py [creatures=60] [clips=[walk,run]] [rig=RUN] [sheet=FILE.png]
 
-MAQUETTE_MODELS names the folder of real models with its manifest; without it creatures alone are measured. Slide is the
+MAQUETTE_MODELS names the folder of real models with its manifest; without it creatures alone are measured. With
+`rig` creatures have the skeletons and weights that the pipeline of that run predicts, not their true ones. Slide is the
 farthest that the middle of a standing sole is from its mean place, depth how far a vertex of a sole is under the
 ground, both as shares of the height, at four times the frames of the clip. Soles are vertices that the skin moves.
 """
@@ -20,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maquette.assets import import_asset
+from maquette.assets import Pipeline, import_asset, open_pipeline
 from maquette.cli import run
 from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.progress import track
-from maquette.types import Mesh, Skeleton, Skin
+from maquette.types import Mesh, Request, Skeleton, Skin
 from maquette_data3d import sample_shape
 from maquette_data3d.animation.animation_sheet import animation_sheet
 from maquette_data3d.animation.foot_contact import foot_contact
@@ -35,10 +36,12 @@ CLASSES = ("biped", "creature", "bird")
 SEED, ROWS = 51_000, 8
 
 
-def creature(number: int) -> Mesh:
-    """A creature with its true rig."""
+def creature(number: int, rig: Pipeline | None) -> Mesh:
+    """A creature with its true rig, or with the one that a pipeline predicts."""
     shape = sample_shape(SEED, number, 1.0, CLASSES)
     mesh, skeleton = shape.mesh(64), shape.skeleton()
+    if rig is not None:
+        return rig(Request(mesh=mesh)).mesh
     skin = shape.skin(mesh.vertices)
     if skeleton is None or skin is None:
         raise MaquetteError(f"shape {number} has no skeleton")
@@ -90,7 +93,8 @@ def main() -> None:
     words = read_words(sys.argv[1:])
     clips, count = list(words.get("clips", ["walk", "run"])), int(words.get("creatures", 60))
     numbers = track(range(count), "Animating creatures")
-    sheets = measure(((f"creature {n}", creature(n)) for n in numbers), clips, "procedural creatures")
+    rig = open_pipeline(words["rig"]) if "rig" in words else None
+    sheets = measure(((f"creature {n}", creature(n, rig)) for n in numbers), clips, "procedural creatures")
     if os.environ.get("MAQUETTE_MODELS"):
         sheets += measure(characters(Path(os.environ["MAQUETTE_MODELS"])), clips, "real characters")
     if "sheet" in words:
