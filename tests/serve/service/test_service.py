@@ -247,17 +247,17 @@ def kill_and_check(folder, servers, engines):
     thread = threading.Thread(target=ask)
     thread.start()
     chance = random.Random(servers)
-    for _ in range(servers):
-        time.sleep(chance.uniform(0.2, 2.0))
-        server.kill()
-        server.start().ready()
-    for _ in range(engines):
-        time.sleep(chance.uniform(0.2, 2.0))
-        os.kill(engine_of(server.process.pid), signal.SIGKILL)
-        server.ready()
-    stop.set()
-    thread.join()
     try:
+        for _ in range(servers):
+            time.sleep(chance.uniform(0.2, 2.0))
+            server.kill()
+            server.start().ready()
+        for _ in range(engines):
+            time.sleep(chance.uniform(0.2, 2.0))
+            os.kill(engine_of(server.process.pid), signal.SIGKILL)
+            server.ready()
+        stop.set()
+        thread.join()
         assert len(accepted) > 2
         for identity in accepted:
             task = server.wait(identity)
@@ -267,17 +267,17 @@ def kill_and_check(folder, servers, engines):
             for address in task["files"].values():
                 assert server.client.get(address).status_code == 200
     finally:
+        stop.set()
         server.kill()
 
 
 def engine_of(server):
-    """The process that has the device: the child of the server that has children of its own or came first."""
-    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-    for child in children:
-        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
-        if "spawn_main" in words:
+    """The process that has the device."""
+    lists = Path(f"/proc/{server}/task").glob("*/children")  # a child belongs to the thread that started it
+    for child in " ".join(path.read_text() for path in lists).split():
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
-    raise AssertionError(f"no engine among {children}")
+    raise AssertionError("the server has no engine")
 
 
 def test_the_clients_and_the_command(server, tmp_path):
