@@ -55,7 +55,7 @@ def models(folder: Path, count: int) -> Iterator[tuple[str, Mesh]]:
         yield path.stem, in_unit_cube(import_asset(path).mesh)
 
 
-def f_score(one: Mesh, other: Mesh, points: int = 8192) -> float:
+def f_score(one: Mesh, other: Mesh, points: int = 4096) -> float:
     """Harmonic mean of the shares of points of either mesh within .01 of the other."""
     shares = []
     for mine, theirs in ((one, other), (other, one)):
