@@ -112,6 +112,9 @@ def check_skin(skeleton, found, faces, mesh, order, copies):  # noqa: PLR0917
     table = []
     for prim, index in zip(found, faces, strict=True):
         api = UsdSkel.BindingAPI(prim.GetPrim())
+        if not prim.GetPrim().HasAPI(UsdSkel.BindingAPI):  # a part that no joint moves
+            table.append(np.zeros((*index.shape, len(names))))
+            continue
         width = api.GetJointIndicesPrimvar().GetElementSize()
         joints = np.array(api.GetJointIndicesPrimvar().Get()).reshape(-1, width)
         weights = np.array(api.GetJointWeightsPrimvar().Get()).reshape(-1, width)
