@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from maquette.assets import import_asset
 from maquette.errors import MaquetteError
-from maquette_serve.convert_command import convert
+from maquette_serve.commands.convert import convert
 
 
 def run(*words):

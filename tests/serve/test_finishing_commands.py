@@ -10,11 +10,11 @@ from maquette import plugins
 from maquette.assets import import_asset
 from maquette.errors import MaquetteError
 from maquette.types import Request
-from maquette_serve.finish_command import finish
-from maquette_serve.finishing_steps import read_steps
-from maquette_serve.print_check_command import print_check
-from maquette_serve.remesh_command import remesh
-from maquette_serve.unwrap_command import unwrap
+from maquette_serve.commands.finish import finish
+from maquette_serve.commands.finishing_steps import read_steps
+from maquette_serve.commands.print_check import print_check
+from maquette_serve.commands.remesh import remesh
+from maquette_serve.commands.unwrap import unwrap
 
 
 @pytest.fixture

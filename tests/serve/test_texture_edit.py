@@ -13,7 +13,7 @@ from PIL import Image
 from maquette.assets import export, import_asset
 from maquette.errors import MaquetteError
 from maquette.types import Asset, Material, Mesh
-from maquette_serve.texture_edit_command import texture_edit
+from maquette_serve.commands.texture_edit import texture_edit
 
 
 def run(*words):

@@ -9,7 +9,7 @@ import click
 from maquette.assets import check_suffix, import_asset
 from maquette.config import read_words
 from maquette.finishing import finish
-from maquette_serve.finishing_steps import write_finished
+from maquette_serve.commands.finishing_steps import write_finished
 
 
 @click.command()

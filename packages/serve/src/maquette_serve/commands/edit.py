@@ -13,7 +13,7 @@ from maquette.errors import MaquetteError
 from maquette.finishing import finish
 from maquette.progress import say
 from maquette.types import Request
-from maquette_serve.finishing_steps import finish_option, read_steps, write_finished
+from maquette_serve.commands.finishing_steps import finish_option, read_steps, write_finished
 from maquette_serve.generator import Generator
 
 

@@ -10,7 +10,7 @@ from maquette.assets import check_suffix, import_asset
 from maquette.finishing import Step, finish
 from maquette.progress import say
 from maquette.types import Mesh
-from maquette_serve.finishing_steps import write_finished
+from maquette_serve.commands.finishing_steps import write_finished
 
 
 @click.command()

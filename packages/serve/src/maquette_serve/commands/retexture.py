@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from maquette_serve.texture_command import paint, painting_options
+from maquette_serve.commands.texture import paint, painting_options
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 
 from maquette.assets import check_suffix, import_asset
 from maquette.finishing import finish
-from maquette_serve.finishing_steps import write_finished
+from maquette_serve.commands.finishing_steps import write_finished
 
 _ROWS = {
     "size_mm": "size in mm",

@@ -10,7 +10,7 @@ from maquette import plugins
 from maquette.assets import check_suffix, import_asset
 from maquette.errors import MaquetteError
 from maquette.finishing import finish as run_steps
-from maquette_serve.finishing_steps import FINISH_HELP, read_steps, write_finished
+from maquette_serve.commands.finishing_steps import FINISH_HELP, read_steps, write_finished
 
 
 @click.command()

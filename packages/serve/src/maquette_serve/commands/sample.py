@@ -12,7 +12,7 @@ from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.progress import say, track
 from maquette.types import Request
-from maquette_serve.finishing_steps import finish_option, finished, read_steps, write_finished
+from maquette_serve.commands.finishing_steps import finish_option, finished, read_steps, write_finished
 from maquette_serve.generator import Generator
 from maquette_serve.picture_files import read_picture
 
