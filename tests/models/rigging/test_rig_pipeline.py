@@ -23,7 +23,7 @@ from maquette_models.rigging.skeleton_tree import KINDS, ROOT
 from maquette_models.rigging.skin_dataset import Skins, SkinsConfig
 from maquette_models.rigging.template_fit import fitted, templates_of
 from maquette_models.rigging.variation import VariationConfig
-from maquette_serve.rig_command import rig as rig_command
+from maquette_serve.commands.rig import rig as rig_command
 
 VARIED = VariationConfig(pose=20, stretch=0.2, turn=10, mirror=True)
 

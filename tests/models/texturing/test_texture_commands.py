@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from maquette.assets import export, import_asset
 from maquette.types import Asset, Mesh
-from maquette_serve.retexture_command import retexture
-from maquette_serve.texture_command import texture
+from maquette_serve.commands.retexture import retexture
+from maquette_serve.commands.texture import texture
 
 
 @pytest.fixture
