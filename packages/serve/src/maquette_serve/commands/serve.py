@@ -42,6 +42,9 @@ DATABASE = click.option(
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes for meshes and files.")
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(1), help="The most rows of a forward pass.")
 @click.option("--plugin", "plugin_files", multiple=True, help="A loose plugin file for the engines.")
+@click.option(
+    "--role", "roles", multiple=True, metavar="ROLE=NAME", help="Who plays text, image, texture, rig, ... at /openapi."
+)
 def serve(  # noqa: PLR0917 - click passes by name
     runs: tuple[str, ...],
     folder: Path,
@@ -53,18 +56,21 @@ def serve(  # noqa: PLR0917 - click passes by name
     workers: int,
     rows: int,
     plugin_files: tuple[str, ...],
+    roles: tuple[str, ...],
 ) -> None:
     """Serve trained RUNs, and all that needs none, by HTTP. A run is asked for by its folder's name or by NAME."""
     import uvicorn
 
     from maquette_serve.service.app import create_app
+    from maquette_serve.service.roles import read_roles
     from maquette_serve.service.service import Service, Settings
 
     plugins.load_files(list(plugin_files))
     pipelines = {**without_run(), **opened_runs(runs)}
     setup = EngineSetup(pipelines, plugin_files, rows=rows, threads=threads, workers=workers)
     alone = is_loopback(host)
-    service = Service(Settings(setup, folder, database, replicas, open=alone and not has_keys(folder, database)))
+    unguarded = alone and not has_keys(folder, database)
+    service = Service(Settings(setup, folder, database, replicas, roles=read_roles(roles), open=unguarded))
     if not alone and not service.keys.all():
         raise MaquetteError(
             f"'{host}' can be reached by others; make a key first: maquette keys create NAME --data {folder}"

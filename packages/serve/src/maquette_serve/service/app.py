@@ -21,6 +21,7 @@ from maquette_serve import __version__
 from maquette_serve.service.access import allowed
 from maquette_serve.service.bodies import LimitedBodies
 from maquette_serve.service.keys import Key
+from maquette_serve.service.meshy.router import MeshyFront, meshy_router
 from maquette_serve.service.native import router
 from maquette_serve.service.service import Service, TooMany
 from maquette_serve.service.store import Conflict
@@ -42,6 +43,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="maquette", version=__version__, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
+    app.include_router(meshy_router(MeshyFront(service)))
     _health(app, service)
     _figures(app, service)
     _page(app)

@@ -40,6 +40,7 @@ class Settings:
         upload_bytes: the largest upload, and the largest body of a request.
         attempts: how often a task is begun.
         retention_hours: how long a task and its files are kept.
+        roles: pipelines that are chosen for roles, see `roles_of`.
         open: whether requests need no key; only for servers that nobody else can reach.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     upload_bytes: int = 100 * 2**20
     attempts: int = 3
     retention_hours: float = 72.0
+    roles: Mapping[str, str] = field(default_factory=dict)
     open: bool = False
 
 

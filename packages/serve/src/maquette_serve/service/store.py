@@ -90,6 +90,16 @@ class Store:
         with self.reader.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(TASKS).where(where)).scalar_one())
 
+    def before(self, task: Task) -> int:
+        """How many tasks of anybody wait before a task."""
+        sooner = or_(
+            TASKS.c.priority > task.priority,
+            and_(TASKS.c.priority == task.priority, or_(TASKS.c.created < task.created, _same_time_before(task))),
+        )
+        query = select(func.count()).select_from(TASKS).where(and_(TASKS.c.status == PENDING, sooner))
+        with self.reader.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def claim(self, holder: str) -> Task | None:
         """The most urgent task that nobody holds, now held by `holder`; None where there is none.
 
@@ -207,6 +217,10 @@ class Store:
     def _note(self, connection: Connection, task: Task) -> None:
         state = {"id": task.id, "status": task.status, "progress": task.progress}
         connection.execute(insert(EVENTS), {"task": task.id, "state": state})
+
+
+def _same_time_before(task: Task) -> Any:
+    return and_(TASKS.c.created == task.created, TASKS.c.id < task.id)
 
 
 def held(task: Task) -> Any:

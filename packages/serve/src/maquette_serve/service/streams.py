@@ -29,6 +29,19 @@ def stream(service: Service, task: Task, after: int, shown: Callable[[Task], dic
     return EventSourceResponse(_told(service, task.id, after, shown), ping=15)
 
 
+def refused(status: int, message: str) -> EventSourceResponse:
+    """A stream that only says why there is none."""
+
+    async def told() -> AsyncIterator[ServerSentEvent]:
+        yield _error(status, message)
+
+    return EventSourceResponse(told())
+
+
+def _error(status: int, message: str) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps({"status_code": status, "message": message}), event="error")
+
+
 async def _told(
     service: Service, identity: str, after: int, shown: Callable[[Task], dict[str, Any]]
 ) -> AsyncIterator[ServerSentEvent]:
@@ -39,8 +52,7 @@ async def _told(
             events = await run_in_threadpool(service.store.events, identity, after)
             task = await run_in_threadpool(service.store.get, identity)
             if task is None:
-                gone = {"status_code": 404, "message": "the task is gone"}
-                yield ServerSentEvent(json.dumps(gone), event="error")
+                yield _error(404, "the task is gone")
                 return
             for event in events:
                 after = event.sequence

@@ -1,0 +1,1 @@
+"""A front that is compatible with Meshy's public API, over the same tasks as the service's own."""
