@@ -22,9 +22,10 @@ from maquette_serve.service.access import allowed
 from maquette_serve.service.bodies import LimitedBodies
 from maquette_serve.service.keys import Key
 from maquette_serve.service.meshy.router import MeshyFront, meshy_router
-from maquette_serve.service.native import router
+from maquette_serve.service.native import KIND, router, shown
 from maquette_serve.service.service import Service, TooMany
 from maquette_serve.service.store import Conflict
+from maquette_serve.service.webhooks import Webhooks
 from maquette_serve.web import FOLDER, POLICY
 
 log = logging.getLogger("maquette.service")
@@ -33,17 +34,22 @@ log = logging.getLogger("maquette.service")
 def create_app(service: Service) -> FastAPI:
     """The application of a service, which it starts and ends with itself."""
 
+    front = MeshyFront(service)
+    webhooks = Webhooks(service.store, lambda task: shown(task) if task.kind == KIND else front.shown(task))
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.loop = asyncio.get_running_loop()
         service.start()
+        webhooks.start()
         yield
+        webhooks.close()
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="maquette", version=__version__, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
-    app.include_router(meshy_router(MeshyFront(service)))
+    app.include_router(meshy_router(front))
     _health(app, service)
     _figures(app, service)
     _page(app)

@@ -87,7 +87,7 @@ class PublicServers:
     def _exchange(
         self, method: str, address: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> Answer:
-        parts = self._checked(address)
+        parts = self.checked(address)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         host = str(parts.hostname)
@@ -109,7 +109,12 @@ class PublicServers:
             watch.cancel()
             connection.close()
 
-    def _checked(self, address: str) -> SplitResult:
+    def checked(self, address: str) -> SplitResult:
+        """The parts of an address that may be asked, as far as that can be told without asking.
+
+        Raises:
+            MaquetteError: it is malformed, or of a scheme that is not allowed.
+        """
         try:
             parts = urlsplit(address)
             parts.port  # noqa: B018 - raises where it is no number

@@ -48,7 +48,7 @@ class TaskRequest(BaseModel):
     formats: list[str] = Field(["glb"], min_length=1, max_length=8, description="File formats to write.")
     priority: int = Field(0, ge=-1, le=1)
     deadline: float | None = Field(None, gt=0, description="Seconds after which nobody wants it any more.")
-    webhook: str = Field("", max_length=2000)
+    webhook: str = Field("", max_length=2000, description="An https address that is told when the task is over.")
 
     @field_validator("formats")
     @classmethod
@@ -160,6 +160,12 @@ def file(request: Request, key: Reader, identity: str, name: str) -> FileRespons
     kinds = {".glb": "model/gltf-binary", ".usdz": "model/vnd.usdz+zip", ".stl": "model/stl", ".obj": "model/obj"}
     kind = kinds.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
     return FileResponse(path, media_type=kind, filename=f"{identity[:8]}-{name}")
+
+
+@router.get("/webhook-secret")
+def webhook_secret(key: Maker) -> dict[str, str]:
+    """What notices to the caller's webhooks are signed with; "" for callers without a key."""
+    return {"secret": key.webhook_secret}
 
 
 @router.post("/uploads", status_code=201)

@@ -17,6 +17,7 @@ from maquette.errors import MaquetteError
 from maquette_serve.engine.replicas import Replicas
 from maquette_serve.engine.worker import EngineSetup
 from maquette_serve.service.dispatcher import Dispatcher
+from maquette_serve.service.fetching import PublicServers
 from maquette_serve.service.keys import Key, Keys, Rates
 from maquette_serve.service.store import Store
 from maquette_serve.service.task import Task, new_id
@@ -116,11 +117,14 @@ class Service:
 
         Raises:
             TooMany: the key has as many unfinished tasks as it may have.
-            MaquetteError: no such pipeline, or an idempotency key that came with another body.
+            MaquetteError: no such pipeline, a webhook that is not https, or an idempotency key that came with another
+                body.
         """
         if task.pipeline not in self.settings.engines.pipelines:
             known = ", ".join(self.settings.engines.pipelines)
             raise MaquetteError(f"there is no pipeline '{task.pipeline}'; known: {known}")
+        if webhook:
+            PublicServers().checked(webhook)
         if self.store.unfinished(key.id) >= key.queue:
             raise TooMany(f"{key.queue} tasks of this key are not over yet; wait for one of them")
         body = json.dumps(task.body, sort_keys=True)

@@ -16,9 +16,11 @@ LONGEST_ADDRESS = 64 * 2**20
 
 
 class Body(BaseModel):
-    """What all say."""
+    """What all can say."""
 
     model_config = ConfigDict(extra="ignore")
+
+    webhook: str = Field("", max_length=2000, description="An https address that is told when the task is over.")
 
 
 class Delivered(Body):
@@ -171,7 +173,7 @@ class Rigging(OfModel):
     height_meters: float = Field(1.7, gt=0)
 
 
-class PostProcess(Body):
+class PostProcess(BaseModel):
     """What is to be done with an animation."""
 
     operation_type: Literal["change_fps", "fbx2usdz", "extract_armature"]

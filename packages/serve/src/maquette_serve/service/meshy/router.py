@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sse_starlette import EventSourceResponse
 
 from maquette_serve.service.access import allowed
@@ -45,7 +45,7 @@ class Endpoint:
 
     path: str
     kind: str
-    body: type[BaseModel]
+    body: type[bodies.Body]
     wish: wishes.Wishing
     listed: bool = True
 
@@ -101,7 +101,7 @@ class MeshyFront:
         folder = service.files / task.id
         try:
             wish = endpoint.wish(body, Sources(service, self.servers, self.links, key, folder / "given", base))
-            return service.accept(key, self._complete(task, wish, sent, base))
+            return service.accept(key, self._complete(task, wish, sent, base), webhook=body.webhook)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
