@@ -9,6 +9,7 @@ Both serve at once in processes of their own and are loaded in turns, so that a 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import socket
@@ -65,18 +66,17 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-async def by_engine(client: httpx.AsyncClient, body: dict, load: Load) -> None:
-    """One request to the service: made, asked for until it is over, fetched."""
+async def by_engine(client: httpx.AsyncClient, body: dict) -> None:
+    """One request to the service: made, followed until it is over, fetched."""
     task = (await client.post("/v1/tasks", json={"pipeline": "run", **body})).raise_for_status().json()
-    while task["status"] not in ("SUCCEEDED", "FAILED"):
-        await asyncio.sleep(0.02)
-        start = time.perf_counter()
-        task = (await client.get(f"/v1/tasks/{task['id']}")).json()
-        load.answers.append(time.perf_counter() - start)
+    async with client.stream("GET", f"/v1/tasks/{task['id']}/events") as events:
+        async for line in events.aiter_lines():
+            if line.startswith("data: "):
+                task = json.loads(line.removeprefix("data: "))
     (await client.get(task["files"]["model.glb"])).raise_for_status()
 
 
-async def by_lock(client: httpx.AsyncClient, body: dict, _: Load) -> None:
+async def by_lock(client: httpx.AsyncClient, body: dict) -> None:
     """One request to the locked endpoint."""
     (await client.post("/generate", json=body)).raise_for_status()
 
@@ -91,13 +91,21 @@ async def loaded(port: int, ask, seconds: float, long: int, short: int) -> Load:
                 if steps == SHORT:
                     await asyncio.sleep(chance.random() / 2)
                 start = time.perf_counter()
-                await ask(client, {"prompt": "a red chair", "seed": number, "steps": steps}, load)
+                await ask(client, {"prompt": "a red chair", "seed": number, "steps": steps})
                 load.steps += steps
                 if steps == SHORT:
                     load.short.append(time.perf_counter() - start)
                 number += 1000
 
-        await asyncio.gather(*(caller(LONG, n) for n in range(long)), *(caller(SHORT, 100 + n) for n in range(short)))
+        async def looker() -> None:
+            while time.perf_counter() < end:
+                await asyncio.sleep(0.2)
+                start = time.perf_counter()
+                (await client.get("/readyz" if ask is by_lock else "/v1/tasks?size=5")).raise_for_status()
+                load.answers.append(time.perf_counter() - start)
+
+        callers = [*(caller(LONG, n) for n in range(long)), *(caller(SHORT, 100 + n) for n in range(short))]
+        await asyncio.gather(looker(), *callers)
     return load
 
 

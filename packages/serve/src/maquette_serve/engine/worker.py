@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +17,9 @@ from maquette_serve.engine.call_pool import CallPool
 from maquette_serve.engine.engine import Engine
 from maquette_serve.engine.job import Event
 from maquette_serve.engine.scheduler import Scheduler
+
+TOLD_EVERY = 0.2
+"""Seconds between two reports of an order's progress."""
 
 
 @dataclass(frozen=True)
@@ -120,5 +124,14 @@ def _listen(connection: Connection, engine: Engine, send: Any) -> None:
             send("event", ticket, Event(-1, "failed", error=str(error)))
 
 
-def _reporter(ticket: int, send: Any) -> Any:
-    return lambda event: send("event", ticket, event)
+def _reporter(ticket: int, send: Any) -> Callable[[Event], None]:
+    """Sends what happens to an order, of its progress no more than anybody looks at."""
+    told = 0.0
+
+    def report(event: Event) -> None:
+        nonlocal told
+        if event.kind != "progress" or time.monotonic() - told > TOLD_EVERY:
+            told = time.monotonic()
+            send("event", ticket, event)
+
+    return report

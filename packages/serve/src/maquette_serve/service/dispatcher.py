@@ -22,14 +22,17 @@ from maquette_serve.service.task import Task
 log = logging.getLogger("maquette.service")
 PAUSE = 0.2
 """Seconds between two looks into the store for tasks that other servers took in."""
+TOLD_EVERY = 0.5
+"""Seconds between two notes of a task's progress: each is written to the disk."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
-    """A task that an engine has."""
+    """A task that an engine has, and when its progress was last written down."""
 
     task: Task
     ticket: int
+    told: float = 0.0
 
 
 class Dispatcher:
@@ -114,7 +117,8 @@ class Dispatcher:
         latest = {identity: event for identity, event in heard}  # of several reports of progress the last one counts
         for identity, event in latest.items():
             held = self.held.get(identity)
-            if held is not None:
+            if held is not None and (event.kind != "progress" or time.monotonic() - held.told > TOLD_EVERY):
+                held.told = time.monotonic()
                 self._note(held.task, event)
                 self.changed(identity)
 
