@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from maquette.assets import export
+from maquette_serve.service.outbox import Outbox
 from maquette_serve.service.task import new_id
 
 _spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
@@ -168,6 +169,8 @@ def test_a_mesh_comes_as_data_or_by_an_address_of_this_server(served, preview, t
     done(served, "/v1/remesh", model_url=f"data:application/octet-stream;base64,{data}")
     assert last(served).mesh.suffix == ".glb"
     done(served, "/v1/remesh", model_url=preview["model_urls"]["glb"])
+    done(served, "/v1/image-to-3d", image_url=preview["thumbnail_url"])
+    assert last(served).images[0].name == "thumbnail.png"
     forged = served.post("/openapi/v1/remesh", json={"model_url": preview["model_urls"]["glb"] + "0"})
     assert (forged.status_code, "does not hold" in forged.json()["message"]) == (400, True)
 
@@ -277,6 +280,16 @@ def test_a_stream_ends_with_the_whole_task(served, preview):
     names, told = events(served, "/v2/text-to-3d/none")
     assert (names, told[0]["status_code"]) == (["error"], 404)
     assert "none" in told[0]["message"]
+
+
+def test_a_webhook_is_written_down_with_the_end_of_its_task(served, preview):
+    source = {"input_task_id": preview["id"]}
+    refused = served.post("/openapi/v1/remesh", json={**source, "webhook": "http://hooks.example/"})
+    assert refused.status_code == 400
+    outbox = Outbox(served.service.store.engine)
+    before = outbox.waiting()
+    done(served, "/v1/remesh", **source, webhook="https://hooks.example/")
+    assert outbox.waiting() == before + 1
 
 
 def test_a_task_is_deleted_also_while_it_is_under_way(served):

@@ -131,7 +131,10 @@ class Sources:
         task = self.service.store.get(identity)
         if task is None or not expires.isdigit() or not self.links.holds(identity, name, int(expires), signature):
             raise MaquetteError("this address of a file here does not hold (any more)")
-        return self.service.file_of(task, name)
+        path = self.service.file_of(task, name)
+        if path is None:
+            raise MaquetteError(f"'{name}' cannot be taken from here; download it and send it as a data URI")
+        return path
 
     def _kept(self, content: bytes, suffix: str) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)

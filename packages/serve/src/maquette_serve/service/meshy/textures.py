@@ -34,7 +34,7 @@ def map_png(path: Path, name: str) -> bytes:
     """A map of a file's first material as a PNG.
 
     Raises:
-        MaquetteError: it has none of that name.
+        MaquetteError: it has none of that name, or it cannot be read.
     """
     if name not in maps_of(path):
         raise MaquetteError(f"the mesh has no map '{name}'")
@@ -46,8 +46,11 @@ def map_png(path: Path, name: str) -> bytes:
     with path.open("rb") as file:
         file.seek(start + view.get("byteOffset", 0))
         data = file.read(view["byteLength"])
-    with Image.open(io.BytesIO(data)) as image:
-        picture = image.convert("RGB").getchannel(channel) if channel else image.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            picture = image.convert("RGB").getchannel(channel) if channel else image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MaquetteError(f"map '{name}' cannot be read: {error}") from None
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
