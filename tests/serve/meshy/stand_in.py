@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import threading
+import time
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,7 @@ CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32)
 REPORT = {"watertight": False, "problems": ["4 open edges"], "open_sides": 4, "crowded_edges": 0, "volume_mm3": None}
 PIPELINES = ("generator", "painter", "rigger")
+OVER = ("SUCCEEDED", "FAILED", "CANCELED")
 WITHOUT_RUN = ("animate", "finish", "print_check", "remesh", "unwrap")
 
 
@@ -96,3 +98,29 @@ def make(folder, **settings):
     service = Service(Settings(EngineSetup(pipelines), folder, roles=roles, **settings))
     service.replicas = service.dispatcher.replicas = FakeReplicas()
     return service, create_app(service)
+
+
+def order(client, path, **body):
+    """The id of a task that is taken in."""
+    made = client.post(f"/openapi{path}", json=body)
+    assert made.status_code == 202, made.text
+    assert list(made.json()) == ["result"]
+    return made.json()["result"]
+
+
+def wait(client, path, identity):
+    """A task once it is over."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        task = client.get(f"/openapi{path}/{identity}").json()
+        if task["status"] in OVER:
+            return task
+        time.sleep(0.01)
+    raise AssertionError(task)
+
+
+def done(client, path, **body):
+    """A task that succeeded."""
+    task = wait(client, path, order(client, path, **body))
+    assert task["status"] == "SUCCEEDED", task
+    return task

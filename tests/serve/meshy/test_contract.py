@@ -1,73 +1,22 @@
-"""The Meshy-compatible front by its contract: what can be ordered, what tasks look like, what is refused."""
+"""The Meshy-compatible front by its contract: what tasks look like, who sees them, what is refused."""
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import io
 import json
 import time
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
 
-from maquette.assets import export
 from maquette_serve.service.outbox import Outbox
 from maquette_serve.service.task import new_id
 
 _spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
 stand_in = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(stand_in)
-make, plain = stand_in.make, stand_in.plain
-OVER = ("SUCCEEDED", "FAILED", "CANCELED")
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    service, app = make(tmp_path_factory.mktemp("meshy"), open=True)
-    with TestClient(app) as client:
-        client.service, client.engine = service, service.replicas
-        yield client
-
-
-def order(client, path, **body):
-    made = client.post(f"/openapi{path}", json=body)
-    assert made.status_code == 202, made.text
-    assert list(made.json()) == ["result"]
-    return made.json()["result"]
-
-
-def wait(client, path, identity):
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        task = client.get(f"/openapi{path}/{identity}").json()
-        if task["status"] in OVER:
-            return task
-        time.sleep(0.01)
-    raise AssertionError(task)
-
-
-def done(client, path, **body):
-    task = wait(client, path, order(client, path, **body))
-    assert task["status"] == "SUCCEEDED", task
-    return task
-
-
-@pytest.fixture(scope="module")
-def preview(served):
-    return done(served, "/v2/text-to-3d", mode="preview", prompt="a red chair", seed=7)
-
-
-def data_uri(kind="PNG"):
-    out = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(out, kind)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def last(served):
-    return served.engine.orders[-1]
+make, order, wait, done = stand_in.make, stand_in.order, stand_in.wait, stand_in.done
 
 
 def test_a_preview_is_a_task_as_the_contract_has_it(served, preview):
@@ -97,116 +46,6 @@ def test_an_address_expires(served, preview, monkeypatch):
     late = preview["expires_at"] + 1
     monkeypatch.setattr("maquette_serve.service.meshy.links.now_ms", lambda: late)
     assert served.get(preview["model_urls"]["glb"]).status_code == 403
-
-
-def test_a_preview_is_refined_with_textures(served, preview):
-    path = "/v2/text-to-3d"
-    refined = done(served, path, mode="refine", preview_task_id=preview["id"], enable_pbr=True, hd_texture=True)
-    given = last(served)
-    assert (given.pipeline, given.request.prompt) == ("painter", "a red chair")
-    assert given.request.options == {"size": 4096}
-    assert given.mesh.name == "model.glb"
-    assert (refined["type"], refined["prompt"]) == ("text-to-3d-refine", "a red chair")
-    (maps,) = refined["texture_urls"]
-    assert set(maps) == {"base_color", "metallic", "roughness"}
-    colours = {name: Image.open(io.BytesIO(served.get(url).content)).getpixel((0, 0)) for name, url in maps.items()}
-    assert colours == {"base_color": (200, 10, 20), "metallic": 255, "roughness": 128}
-    assert all(url.split("?")[0].endswith(".png") for url in maps.values())
-
-
-def test_pictures_come_as_data_and_their_bytes_are_not_shown_again(served):
-    task = done(served, "/v1/image-to-3d", image_url=data_uri(), target_formats=["stl"], ai_model="meshy-6")
-    (picture,) = last(served).images
-    assert Image.open(picture).size == (4, 4)
-    assert task["image_url"] == "data:image/png;base64,..."
-    assert set(task["model_urls"]) == {"glb", "stl"}
-    done(served, "/v1/multi-image-to-3d", image_urls=[data_uri(), data_uri("JPEG"), data_uri("WEBP")])
-    assert [path.suffix for path in last(served).images] == [".png", ".jpg", ".webp"]
-    served.delete(f"/openapi/v1/image-to-3d/{task['id']}")
-    assert not picture.exists()
-
-
-@pytest.mark.parametrize(
-    ("body", "steps"),
-    [
-        ({}, ()),
-        ({"target_polycount": 500}, ({"name": "decimate", "faces": 500},)),
-        ({"decimation_mode": 4}, ({"name": "decimate", "faces": 3000},)),
-        ({"model_type": "lowpoly", "topology": "quad"}, ({"name": "decimate", "faces": 2000},)),
-        ({"should_remesh": True}, ({"name": "remesh", "faces": 30000, "topology": "triangle"},)),
-        (
-            {"topology": "quad", "target_polycount": 900, "origin_at": "center"},
-            ({"name": "remesh", "faces": 900, "topology": "quad"}, {"name": "origin", "at": "centre"}),
-        ),
-    ],
-)
-def test_wishes_about_faces_become_finishing(served, body, steps):
-    order(served, "/v2/text-to-3d", mode="preview", prompt="a chair", **body)
-    deadline = time.monotonic() + 10
-    while served.service.store.unfinished() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert last(served).finish == steps
-
-
-def test_a_mesh_is_remeshed_resized_converted_and_unwrapped(served, preview):
-    source = {"input_task_id": preview["id"]}
-    done(served, "/v1/remesh", **source, target_polycount=800, topology="quad", resize_height=0.5, origin_at="bottom")
-    assert last(served).request.options == {"faces": 800, "topology": "quad"}
-    sized = {"name": "units", "size_m": 0.5, "along": "height"}
-    assert last(served).finish == (sized, {"name": "origin", "at": "bottom"})
-    done(served, "/v1/remesh", **source, convert_format_only=True, target_formats=["obj"])
-    assert last(served).pipeline == "finish"
-    task = done(served, "/v1/resize", **source, resize_longest_side=2)
-    long = {"name": "units", "size_m": 2.0, "along": "longest"}
-    assert last(served).request.options == {"steps": [long, {"name": "origin", "at": "bottom"}]}
-    assert set(task["model_urls"]) == {"glb"}
-    assert set(done(served, "/v1/convert", **source, target_formats=["3mf"])["model_urls"]) == {"glb", "3mf"}
-    assert done(served, "/v1/uv-unwrap", **source)["type"] == "uv-unwrap"
-
-
-def test_a_mesh_comes_as_data_or_by_an_address_of_this_server(served, preview, tmp_path):
-    data = base64.b64encode(export(plain(), tmp_path / "a.glb").read_bytes()).decode()
-    done(served, "/v1/remesh", model_url=f"data:application/octet-stream;base64,{data}")
-    assert last(served).mesh.suffix == ".glb"
-    done(served, "/v1/remesh", model_url=preview["model_urls"]["glb"])
-    done(served, "/v1/image-to-3d", image_url=preview["thumbnail_url"])
-    assert last(served).images[0].name == "thumbnail.png"
-    forged = served.post("/openapi/v1/remesh", json={"model_url": preview["model_urls"]["glb"] + "0"})
-    assert (forged.status_code, "does not hold" in forged.json()["message"]) == (400, True)
-
-
-def test_retexturing_follows_words_or_pictures(served, preview):
-    source = {"input_task_id": preview["id"]}
-    task = done(served, "/v1/retexture", **source, text_style_prompt="wood", enable_original_uv=False)
-    assert (last(served).request.prompt, last(served).request.options) == ("wood", {"keep_uv": "never"})
-    assert task["texture_urls"]
-    done(served, "/v1/retexture", **source, image_style_url=data_uri())
-    assert (last(served).request.prompt, len(last(served).images)) == ("", 1)
-
-
-def test_rigging_and_animations(served, preview):
-    rigged = done(served, "/v1/rigging", input_task_id=preview["id"], height_meters=1.2)
-    assert set(rigged["result"]) == {"rigged_character_glb_url", "rigged_character_fbx_url"}
-    assert rigged["type"] == "rig"
-    assert last(served).finish == ({"name": "units", "size_m": 1.2, "along": "height"},)
-    after = {"operation_type": "change_fps", "fps": 24}
-    moved = done(served, "/v1/animations", rig_task_id=rigged["id"], action_id=0, post_process=after)
-    assert last(served).request.options["fps"] == 24
-    assert last(served).request.options["clip"]
-    assert last(served).finish == ({"name": "units", "size_m": 1.2, "along": "height"},)
-    assert {"animation_glb_url", "animation_fbx_url", "processed_animation_fps_fbx_url"} == set(moved["result"])
-    for path in ("/v1/rigging", "/v1/animations"):
-        assert served.get(f"/openapi{path}").status_code in (404, 405)
-
-
-def test_printability(served, preview):
-    task = done(served, "/v1/print/analyze", input_task_id=preview["id"])
-    told = task["printability"]
-    assert (told["status"], told["issue_count"], told["error_count"]) == ("error", 1, 1)
-    assert told["metrics"]["is_watertight"] is False
-    assert "model_urls" not in task
-    done(served, "/v1/print/repair", input_task_id=preview["id"])
-    assert last(served).request.options["steps"][0]["name"] == "print_repair"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""A service with a fake engine, with one task done."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+_spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
+stand_in = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(stand_in)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    service, app = stand_in.make(tmp_path_factory.mktemp("meshy"), open=True)
+    with TestClient(app) as client:
+        client.service, client.engine = service, service.replicas
+        yield client
+
+
+@pytest.fixture(scope="module")
+def preview(served):
+    return stand_in.done(served, "/v2/text-to-3d", mode="preview", prompt="a red chair", seed=7)
