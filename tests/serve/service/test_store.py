@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from maquette.errors import MaquetteError
+from maquette_serve.engine.worker import EngineSetup, Opened
+from maquette_serve.service.service import Service, Settings
 from maquette_serve.service.store import Conflict, Store
 from maquette_serve.service.task import CANCELED, FAILED, IN_PROGRESS, OVER, PENDING, SUCCEEDED, Task, new_id
 
@@ -211,3 +214,18 @@ def test_pages_hold_every_task_once(count, size):
         assert sorted(one.id for page in pages for one in page) == sorted(wanted)
     assert store.unfinished("ann") == count
     assert set(OVER) == {SUCCEEDED, FAILED, CANCELED}
+
+
+def test_what_is_kept_long_enough_is_swept(tmp_path):
+    service = Service(Settings(EngineSetup({"slow": Opened()}), tmp_path, retention_hours=0.0))
+    made = service.store.create(task())
+    kept = service.store.create(task())
+    for one in (made, kept):
+        (service.files / one.id / "1").mkdir(parents=True)
+    service.store.succeed(service.store.claim("server"), {})
+    (service.uploads / "ann" / "old").mkdir(parents=True)
+    time.sleep(0.01)
+    service.sweep()
+    assert [service.store.get(one.id) is None for one in (made, kept)] == [True, False]
+    assert [(service.files / one.id).exists() for one in (made, kept)] == [False, True]
+    assert list((service.uploads / "ann").iterdir()) == []

@@ -156,7 +156,7 @@ class Replicas:
         while True:
             try:
                 kind, *rest = replica.connection.recv()
-            except (EOFError, OSError):
+            except (EOFError, OSError, TypeError):  # the last where it was closed here meanwhile
                 return
             if kind == "ready":
                 replica.ready.set()

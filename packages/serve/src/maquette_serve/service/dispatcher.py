@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -45,6 +44,7 @@ class Dispatcher:
         changed: called with the task's id when something is told of it.
         holder: the name of this server: what one of the same name held before is claimed anew at once.
         most: how many tasks the engines have at most.
+        sweep: called every minute.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class Dispatcher:
         holder: str = "server",
         *,
         most: int = 64,
+        sweep: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.replicas, self.folder, self.holder, self.most = store, replicas, folder, holder, most
-        self.changed = changed
+        self.changed, self.sweep = changed, sweep
         self.held: dict[str, Held] = {}
         self._heard: queue.Queue[tuple[str, Event] | None] = queue.Queue()
         self._closed = False
@@ -98,7 +99,7 @@ class Dispatcher:
                     self.store.keep(self.holder, list(self.held))
                 if time.monotonic() - swept > 60:
                     swept = time.monotonic()
-                    self._sweep()
+                    self.sweep()
             except Exception:
                 log.exception("the dispatcher failed; it goes on")
                 time.sleep(1)
@@ -155,12 +156,6 @@ class Dispatcher:
                 self.changed(task.id)
             else:
                 self.held[task.id] = Held(task, ticket)
-
-    def _sweep(self) -> None:
-        """Forgets tasks whose time of keeping is over, with their files."""
-        for identity in self.store.expired():
-            shutil.rmtree(self.folder / identity, ignore_errors=True)
-            self.store.remove(identity)
 
 
 def plain(value: Any) -> Any:

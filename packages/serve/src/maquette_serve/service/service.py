@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,7 @@ class Service:
         self.keys = Keys(self.store.engine)
         self.replicas = Replicas(settings.engines, settings.replicas)
         most = settings.engines.active * settings.replicas
-        self.dispatcher = Dispatcher(self.store, self.replicas, self.files, self._changed, most=most)
+        self.dispatcher = Dispatcher(self.store, self.replicas, self.files, self._changed, most=most, sweep=self.sweep)
 
     @property
     def files(self) -> Path:
@@ -150,6 +151,16 @@ class Service:
         self.cancel(task)
         shutil.rmtree(self.files / task.id, ignore_errors=True)
         self.store.remove(task.id)
+
+    def sweep(self) -> None:
+        """Forgets tasks whose time of keeping is over, with their files, and uploads that are as old."""
+        for identity in self.store.expired():
+            shutil.rmtree(self.files / identity, ignore_errors=True)
+            self.store.remove(identity)
+        oldest = time.time() - 3600 * self.settings.retention_hours
+        for folder in self.uploads.glob("*/*"):
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def file_of(self, task: Task, name: str) -> Path | None:
         """A file that a task made, or None where it made none of that name."""

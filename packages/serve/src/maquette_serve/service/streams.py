@@ -49,8 +49,9 @@ async def _told(
     try:
         while True:
             changed.clear()
-            events = await run_in_threadpool(service.store.events, identity, after)
+            # The task first: of one that is over the last event is then there, too.
             task = await run_in_threadpool(service.store.get, identity)
+            events = await run_in_threadpool(service.store.events, identity, after)
             if task is None:
                 yield _error(404, "the task is gone")
                 return
