@@ -23,7 +23,7 @@ class AnimateConfig:
 
     `clip` is a name or several with commas between, `fps` frames a second. With `travel` the root goes forward;
     otherwise the ground moves under it. `speed` is that of the clock, `stride` and `lift` scale the ways of the feet,
-    `swing` those of arms and trunk. `run` is not used.
+    `swing` those of arms and trunk.
     """
 
     clip: str = "walk"
@@ -33,7 +33,6 @@ class AnimateConfig:
     stride: float = 1.0
     lift: float = 1.0
     swing: float = 1.0
-    run: str = ""
 
 
 class Animate:
