@@ -13,10 +13,9 @@ from maquette.types import Asset, Mesh, Request
 
 @dataclass
 class FinishConfig:
-    """``steps``: names or blocks of finishers, where a request's options give none; ``run`` is not used."""
+    """``steps``: names or blocks of finishers, where a request's options give none."""
 
     steps: list[Any] = field(default_factory=list)
-    run: str = ""
 
 
 class Finish:
@@ -52,10 +51,9 @@ class Finish:
 
 @dataclass
 class OneStepConfig:
-    """``settings``: of the step, under those of a request's options; ``run`` is not used."""
+    """``settings``: of the step, under those of a request's options."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    run: str = ""
 
 
 class _OneStep(Finish):
