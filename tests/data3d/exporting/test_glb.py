@@ -130,9 +130,19 @@ def test_hard_edges_stay_and_round_ones_share_normals(tmp_path):
     import trimesh
 
     for shape, count in ((trimesh.creation.box(), 24), (trimesh.creation.icosphere(2), 162)):
-        path = GlbExporter()(Asset(Mesh(shape.vertices, shape.faces)), tmp_path / "a.glb")
+        path = GlbExporter(GlbConfig(crease=40.0))(Asset(Mesh(shape.vertices, shape.faces)), tmp_path / "a.glb")
         document = pygltflib.GLTF2().load(str(path))
         assert document.accessors[document.meshes[0].primitives[0].attributes.NORMAL].count == count
+
+
+def test_a_bare_closed_mesh_is_closed_in_the_file(tmp_path):
+    import trimesh
+
+    box = trimesh.creation.box()
+    GlbExporter()(Asset(Mesh(box.vertices, box.faces)), tmp_path / "a.glb")
+    found = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
+    assert len(found.vertices) == 8
+    assert found.is_watertight
 
 
 def test_writing_is_atomic(tmp_path):

@@ -26,7 +26,9 @@ def plugins() -> None:
     for kind, entries in names.items():
         if entries:
             provided = ", ".join(f"{entry.name} ({entry.plugin})" for entry in entries)
-            console.print(Text(f"\n{kind}: ", style="bold") + Text(provided, style="not bold"))
+            # Lines of a terminal are broken between words; what a program reads is a line a kind.
+            line = Text(f"\n{kind}: ", style="bold") + Text(provided, style="not bold")
+            console.print(line, soft_wrap=not console.is_terminal)
 
 
 @click.command()

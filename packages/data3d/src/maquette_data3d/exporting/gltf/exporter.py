@@ -24,6 +24,7 @@ from maquette_data3d.exporting.units import METRES_WHERE_UNKNOWN, scaled, unit_o
 from maquette_data3d.ingest.colors import light_of
 
 COMPRESSIONS = ("none", "draco", "meshopt")
+SHARP, ROUND = 40.0, 180.0
 
 
 @dataclass
@@ -31,14 +32,16 @@ class GlbConfig:
     """
     Args:
         unit_m: metres a unit of meshes that do not say.
-        crease: degrees; edges that bend less are shaded round. 0 shades every face flat.
+        crease: degrees; edges that bend less are shaded round, the others split their vertices. 0 shades every face
+            flat. None is 40 for meshes with materials or texture coordinates; others, as generators give them, are
+            round everywhere, so that a closed mesh is closed in the file, too.
         compression: "none", "draco" (KHR_draco_mesh_compression, places rounded, see `draco_bits`) or "meshopt"
             (EXT_meshopt_compression, without loss).
         draco_bits: of a coordinate, over the longest side of a piece.
     """
 
     unit_m: float = METRES_WHERE_UNKNOWN
-    crease: float = 40.0
+    crease: float | None = None
     compression: str = "none"
     draco_bits: int = 17
 
@@ -69,6 +72,13 @@ class GlbExporter:
         return path
 
 
+def crease_of(mesh: Mesh, config: GlbConfig) -> float:
+    """Degrees from which an edge of a mesh is sharp."""
+    if config.crease is not None:
+        return config.crease
+    return SHARP if mesh.materials or mesh.uv is not None else ROUND
+
+
 def glb(asset: Asset, config: GlbConfig) -> bytes:
     """The bytes of the file."""
     asset = stilled(scaled(asset, unit_of(asset.mesh, config.unit_m)))
@@ -78,7 +88,9 @@ def glb(asset: Asset, config: GlbConfig) -> bytes:
     if extras:
         document.json["asset"]["extras"] = {"maquette": extras}
     writer = _Writer(document, asset.mesh, config)
-    for part, found in groupby(pieces(asset.mesh, corner_normals(asset.mesh, config.crease)), lambda p: p.part):
+    for part, found in groupby(
+        pieces(asset.mesh, corner_normals(asset.mesh, crease_of(asset.mesh, config))), lambda p: p.part
+    ):
         writer.add_part(part, list(found))
     if writer.joints is not None:
         writer.joints.add_clips(asset.animations)
