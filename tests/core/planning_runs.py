@@ -90,7 +90,7 @@ def measured_peak(overrides: dict[str, Any]) -> int:
     """The highest number of bytes that live in a step of the real engine, in this process.
 
     What lives before the step is counted tensor by tensor, but for what other tests of this process keep; what the step
-    adds comes from the allocator's own events, as the profiler records them. Neither knows of the planner's bookkeeping.
+    adds comes from the allocator's own events, as the profiler records them. Neither knows of the planner's books.
     """
     gc.collect()
     others = sum(size for _, size in live_storages().values())
