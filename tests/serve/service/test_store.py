@@ -229,3 +229,12 @@ def test_what_is_kept_long_enough_is_swept(tmp_path):
     assert [service.store.get(one.id) is None for one in (made, kept)] == [True, False]
     assert [(service.files / one.id).exists() for one in (made, kept)] == [False, True]
     assert list((service.uploads / "ann").iterdir()) == []
+
+
+def test_a_folder_has_one_server_at_a_time(tmp_path):
+    settings = Settings(EngineSetup({"slow": Opened()}), tmp_path)
+    first = Service(settings)
+    with pytest.raises(MaquetteError, match="another server uses"):
+        Service(settings)
+    first.close()
+    Service(settings).close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.one_by_one import OneByOne
 from maquette.types import Animation, Asset, Mesh, Request
 from maquette_data3d.animation.clips import CLIPS, Style
 from maquette_data3d.animation.retarget import Retargeted, retarget
@@ -35,7 +36,7 @@ class AnimateConfig:
     swing: float = 1.0
 
 
-class Animate:
+class Animate(OneByOne):
     """Requests have a `mesh` with a skin; the asset is that mesh with an animation a clip.
 
     Nothing is drawn at random: a request's seed changes nothing.
@@ -62,10 +63,6 @@ class Animate:
         told = {clip.animation.name: _told(clip, travels) for clip in made}
         return Asset(request.mesh, {"animations": told}, tuple(clip.animation for clip in made))
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """Requests one by one."""
-        return [self._tried(request) for request in requests]
-
     def clips(self) -> dict[str, str]:
         """What there is, by name, in words."""
         return {name: clip.words for name, clip in CLIPS.items()}
@@ -75,12 +72,6 @@ class Animate:
         from maquette_data3d.animation.animation_sheet import animation_sheet
 
         return animation_sheet(mesh, animation, frames, size)
-
-    def _tried(self, request: Request) -> Asset | MaquetteError:
-        try:
-            return self(request)
-        except MaquetteError as error:
-            return error
 
     def _settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
         for key in options:

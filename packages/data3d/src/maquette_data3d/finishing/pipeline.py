@@ -8,6 +8,7 @@ from typing import Any
 
 from maquette.errors import MaquetteError
 from maquette.finishing import finish
+from maquette.one_by_one import OneByOne
 from maquette.types import Asset, Mesh, Request
 
 
@@ -18,7 +19,7 @@ class FinishConfig:
     steps: list[Any] = field(default_factory=list)
 
 
-class Finish:
+class Finish(OneByOne):
     """Requests have a ``mesh``, and in ``options`` perhaps ``steps``; nothing is drawn at random."""
 
     def __init__(self, config: FinishConfig) -> None:
@@ -31,16 +32,6 @@ class Finish:
             MaquetteError: no mesh, no steps, or a step fails.
         """
         return finish(Asset(_mesh_of(request)), self._steps(request.options))
-
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """Requests one by one; where one fails, its error in its place."""
-        return [self._tried(request) for request in requests]
-
-    def _tried(self, request: Request) -> Asset | MaquetteError:
-        try:
-            return self(request)
-        except MaquetteError as error:
-            return error
 
     def _steps(self, options: Mapping[str, Any]) -> Sequence[Any]:
         steps = options.get("steps") or self.config.steps

@@ -22,6 +22,7 @@ from maquette_models.editing.blended_surface import Seam, blended_field, edited_
 from maquette_models.editing.inpainting import inpaint, slerp, vary
 from maquette_models.editing.regions import region_mask
 from maquette_models.grid.mesh_fields import mesh_field, mesh_grids
+from maquette_models.pipelines.option_values import fraction, whole_number
 from maquette_models.pipelines.text_to_3d import TextTo3D, TextTo3DConfig
 from maquette_models.samplers.timesteps import timesteps
 
@@ -129,7 +130,7 @@ class Edit(TextTo3D):
     def _inpainted(self, task: Task, free: Tensor) -> Tensor:
         """The latent [1,C,L,L,L] of the mesh with its free cells made anew: of several, the one that agrees best with
         the prompt in those."""
-        rounds, count = (at_least_one(task.options.get(key, getattr(self.config, key)), key) for key in COUNTS)
+        rounds, count = (whole_number(task.options.get(key, getattr(self.config, key)), key) for key in COUNTS)
         field = self.velocity([task.order] * count)
         known = self.latent(task.mesh).expand(count, *self.latent_shape[1:])
         latent = inpaint(field, known, free, task.times, rounds=rounds, generator=task.generator)
@@ -139,17 +140,17 @@ class Edit(TextTo3D):
         return latent[best : best + 1]
 
     def _variation(self, task: Task) -> tuple[Mesh, Tensor]:
-        strength = share(task.options["variation"], "variation")
+        strength = fraction(task.options["variation"], "variation")
         return self._whole(
             vary(self.velocity([task.order]), self.latent(task.mesh), strength, task.times, task.generator)
         )
 
     def _interpolation(self, task: Task) -> tuple[Mesh, Tensor]:
-        other, at = task.options["toward"], share(task.options.get("at", 0.5), "at")
+        other, at = task.options["toward"], fraction(task.options.get("at", 0.5), "at")
         if not isinstance(other, Mesh):
             raise MaquetteError("option 'toward' of an edit must be a mesh")
         between = slerp(self.latent(task.mesh), self.latent(other), at)
-        strength = share(task.options.get("strength", 0.4), "strength")
+        strength = fraction(task.options.get("strength", 0.4), "strength")
         return self._whole(vary(self.velocity([task.order]), between, strength, task.times, task.generator))
 
     def _whole(self, latent: Tensor) -> tuple[Mesh, Tensor]:
@@ -170,32 +171,6 @@ def kind_of(options: Mapping[str, Any]) -> str:
     if len(kinds) != 1:
         raise MaquetteError(f"an edit is one of: {', '.join(KINDS)}; got {', '.join(sorted(options)) or 'none'}")
     return kinds.pop()
-
-
-def at_least_one(value: Any, name: str) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        MaquetteError: it is none.
-    """
-    if not isinstance(value, int) or value < 1:
-        raise MaquetteError(f"option '{name}' of an edit is {value!r}; it must be a whole number of at least 1")
-    return value
-
-
-def share(value: Any, name: str) -> float:
-    """A number in [0, 1].
-
-    Raises:
-        MaquetteError: it is none.
-    """
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = -1.0
-    if not 0 <= found <= 1:
-        raise MaquetteError(f"option '{name}' of an edit is {value!r}; it must be a number from 0 to 1")
-    return found
 
 
 def coarse(mask: NDArray[np.bool_], side: int) -> Tensor:

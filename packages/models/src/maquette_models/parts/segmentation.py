@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.runs import load_run
 from maquette.types import Asset, Mesh, Request
@@ -59,7 +60,7 @@ class Places:
     faces: NDArray[np.int64]
 
 
-class Segmentation:
+class Segmentation(OneByOne):
     """Requests have a `mesh`; the asset is the same mesh with `part` and `part_names`. Options of a request go before
     the configured `instances`, `color` and `smoothing`."""
 
@@ -91,10 +92,6 @@ class Segmentation:
         metadata = {"parts": list(names), "seed": seed}
         return Asset(replace(mesh, part=part.reshape(-1).astype(np.int32), part_names=names), metadata)
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """Requests one by one."""
-        return [self._tried(request) for request in requests]
-
     def votes(self, mesh: Mesh, seed: int = 0, color: bool = True) -> NDArray[np.float64]:
         """Mean log-likelihood [F, kinds] of each face's label."""
         cube = in_unit_cube(mesh)
@@ -116,12 +113,6 @@ class Segmentation:
             if key not in OPTIONS:
                 raise unknown_name("option", str(key), OPTIONS, where="of cutting into parts")
         return {key: options.get(key, getattr(self.config, key)) for key in OPTIONS}
-
-    def _tried(self, request: Request) -> Asset | MaquetteError:
-        try:
-            return self(request)
-        except MaquetteError as error:
-            return error
 
 
 def places_on(mesh: Mesh, count: int, seed: int) -> Places:

@@ -166,6 +166,18 @@ class FlowStage:
             self.advance([flow])
         return flow.result
 
+    def told(self, request: Request) -> dict[str, Any]:
+        """What a request asked of the stage, its defaults filled in: for the metadata of an asset."""
+        request = self.complete(request)
+        return {
+            "prompt": request.prompt,
+            "class_name": request.class_name,
+            "seed": request.seed,
+            "steps": request.steps,
+            "guidance": request.guidance,
+            "unknown_words": self.unknown_words(request.prompt),
+        }
+
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the conditioner does not know."""
         conditioner = self.model.conditioner

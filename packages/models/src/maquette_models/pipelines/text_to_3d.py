@@ -110,15 +110,9 @@ class TextTo3D(HotSwap, SteppedPipeline):
         return self.autoencoder.decode(latent * self.std + self.mean)
 
     def _metadata(self, request: Request, latent: Tensor, attempts: int) -> dict[str, Any]:
-        request = self.stage.complete(request)
         return {
-            "prompt": request.prompt,
-            "class_name": request.class_name,
-            "seed": request.seed,
+            **self.stage.told(request),
             "attempts": attempts,
-            "steps": request.steps,
-            "guidance": request.guidance,
             "latent_sha256": hashlib.sha256(latent.float().numpy().tobytes()).hexdigest(),
-            "unknown_words": self.stage.unknown_words(request.prompt),
             **({"images": len(request.images)} if request.images else {}),
         }

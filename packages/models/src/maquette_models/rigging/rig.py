@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.one_by_one import OneByOne
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Mesh, Request, Skeleton, Skin
 from maquette_models.mesh_tokens.choice import Choice
@@ -63,7 +64,7 @@ class Sight:
         return positions / self.scale + self.centre
 
 
-class Rig:
+class Rig(OneByOne):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     def __init__(self, config: RigConfig) -> None:
@@ -100,16 +101,6 @@ class Rig:
         joints, held = skin_mesh(self.skin, sight.welded, written.tree, self.looked_at(sight), weights)
         skin = Skin(self._skeleton(written.tree, sight), joints, held)
         return Asset(replace(mesh, skin=skin), self._metadata(request, written, nothing))
-
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """The assets of several requests, in order, or why there is none; each is computed by itself."""
-        results: list[Asset | MaquetteError] = []
-        for request in requests:
-            try:
-                results.append(self(request))
-            except MaquetteError as error:
-                results.append(error)
-        return results
 
     def see(self, mesh: Mesh) -> Sight:
         """A mesh as the models see it.

@@ -93,16 +93,10 @@ class SparseVoxels(HotSwap, SteppedPipeline):
     def _metadata(
         self, request: Request, latent: SparseTensor, surface: VoxelSurface, attempts: int
     ) -> dict[str, object]:
-        request = self.shape.complete(request)
         return {
-            "prompt": request.prompt,
-            "class_name": request.class_name,
-            "seed": request.seed,
+            **self.shape.told(request),
             "attempts": attempts,
-            "steps": request.steps,
-            "guidance": request.guidance,
             "tokens": len(latent.coords),
             "voxels": len(surface),
             "latent_sha256": hashlib.sha256(latent.features.float().numpy().tobytes()).hexdigest(),
-            "unknown_words": self.shape.unknown_words(request.prompt),
         }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_models.metrics.surface_points import sampled
+from maquette_models.pipelines.option_values import fraction
 from maquette_models.texturing.edit_regions import KINDS, Area, Region, bright_texels, by_parts, region_of
 from maquette_models.texturing.edit_words import Look, color_of, read_instruction
 from maquette_models.texturing.view_atlas import atlas_of, painted, with_uv
@@ -72,21 +73,6 @@ def instructed(mesh: Mesh, text: str, class_name: str | None) -> Asked:
         return Asked(Area(by_parts(mesh, said.parts)), said.look, placed=False)
     where = {"region": said.place} if said.place else {}
     return Asked(Area(region_of(mesh, where)), said.look, placed=bool(where))
-
-
-def fraction(value: Any, name: str) -> float:
-    """A number in [0,1].
-
-    Raises:
-        MaquetteError: it is none.
-    """
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = -1.0
-    if not 0 <= found <= 1:
-        raise MaquetteError(f"option '{name}' of a texture edit is {value!r}; it must be a number from 0 to 1")
-    return found
 
 
 def with_textures(mesh: Mesh, keep_uv: str | bool, size: int) -> Mesh:

@@ -12,12 +12,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.types import Asset, Mesh, Request
+from maquette_models.pipelines.option_values import fraction
 from maquette_models.texturing.edit_content import content_of
 from maquette_models.texturing.edit_look import recolored, refinished
 from maquette_models.texturing.edit_regions import KINDS, Region
-from maquette_models.texturing.edit_task import LOOKS, Asked, asked, fraction, touched_materials, with_textures
+from maquette_models.texturing.edit_task import LOOKS, Asked, asked, touched_materials, with_textures
 from maquette_models.texturing.edit_texels import Sheet, sheets, with_images, with_sheets
 from maquette_models.texturing.view_atlas import points_on
 from maquette_models.texturing.view_attributes import shown_attributes, to_bytes, to_linear
@@ -63,7 +65,7 @@ Edit = tuple[Sheet, NDArray[np.float64]]
 """A sheet and what it is to show."""
 
 
-class TextureEdit:
+class TextureEdit(OneByOne):
     """Requests have a `mesh` and `options`:
 
     - where: one of `mask`, `box`, `sphere`, `region` and `part` (see `region_of`); none is all of the surface;
@@ -75,16 +77,6 @@ class TextureEdit:
     def __init__(self, config: TextureEditConfig) -> None:
         self.config = config
         self.content = content_of(config.run, config.rounds) if config.run else None
-
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """The assets of several requests, in order, or why there is none; each is computed by itself."""
-        results: list[Asset | MaquetteError] = []
-        for request in requests:
-            try:
-                results.append(self(request))
-            except MaquetteError as error:
-                results.append(error)
-        return results
 
     def __call__(self, request: Request) -> Asset:
         """The mesh with the region's texels changed.

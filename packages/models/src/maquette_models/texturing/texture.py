@@ -100,16 +100,10 @@ class Texture(HotSwap, SteppedPipeline):
     @torch.inference_mode()
     def _metadata(self, request: Request, painted: Painted) -> dict[str, object]:
         stage = self.painter.stage
-        request = stage.complete(replace(request, mesh=None))
         return {
-            "prompt": request.prompt,
-            "class_name": request.class_name,
-            "seed": request.seed,
-            "steps": request.steps,
-            "guidance": request.guidance,
+            **stage.told(replace(request, mesh=None)),
             "tokens": len(painted.latent),
             "latent_sha256": painted.sha256,
-            "unknown_words": stage.unknown_words(request.prompt),
         }
 
 

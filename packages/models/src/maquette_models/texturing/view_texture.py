@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.types import Asset, Mesh, Request
 from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.pipelines.flow_stage import FlowStageConfig
+from maquette_models.pipelines.option_values import whole_number
 from maquette_models.texturing.view_atlas import atlas_of, painted, with_uv
 from maquette_models.texturing.view_inpainting import inpaint_surface
 from maquette_models.texturing.view_painter import ViewPainter
@@ -37,23 +38,13 @@ class ViewTextureConfig:
     keep_uv: str = "auto"
 
 
-class ViewTexture(HotSwap):
+class ViewTexture(HotSwap, OneByOne):
     """Requests have a mesh; its shape comes back as it was, with one material and two images."""
 
     def __init__(self, config: ViewTextureConfig) -> None:
         self.config = config
         self.painter = ViewPainter(config.run, config.stage)
         self.model = self.painter.stage.model
-
-    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
-        """The assets of several requests, in order, or why there is none; each is computed by itself."""
-        results: list[Asset | MaquetteError] = []
-        for request in requests:
-            try:
-                results.append(self(request))
-            except MaquetteError as error:
-                results.append(error)
-        return results
 
     def __call__(self, request: Request) -> Asset:
         """The asset of one request.
@@ -71,16 +62,10 @@ class ViewTexture(HotSwap):
         pictures = self.painter.paint(request, scene)
         values, weight = scene.laid_back(atlas.points, pictures)
         values = inpaint_surface(atlas.points, values, weight > 0)
-        done = self.painter.stage.complete(replace(request, mesh=None, options={}))
         metadata = {
-            "prompt": request.prompt,
-            "class_name": done.class_name,
-            "seed": request.seed,
-            "steps": done.steps,
-            "guidance": done.guidance,
+            **self.painter.stage.told(replace(request, mesh=None, options={})),
             "views": len(scene.cameras),
             "texels_seen": round(float((weight > 0).float().mean()), 4),
-            "unknown_words": self.painter.stage.unknown_words(request.prompt),
         }
         return Asset(painted(mesh, atlas, values), metadata)
 
@@ -97,14 +82,3 @@ def mesh_of(request: Request) -> Mesh:
     if request.mesh is None:
         raise MaquetteError("pipeline 'view_texture' paints a mesh; give one with the request")
     return request.mesh
-
-
-def whole_number(value: object, name: str) -> int:
-    """An option that counts something.
-
-    Raises:
-        MaquetteError: it is no whole number of at least 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise MaquetteError(f"option '{name}' is {value!r}; give a whole number of at least 1")
-    return value

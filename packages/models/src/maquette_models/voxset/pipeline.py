@@ -136,15 +136,9 @@ class VoxSet(HotSwap, SteppedPipeline):
         return tsdf, self.autoencoder.color_grid(latent, positions, mask, resolution // 2)
 
     def _metadata(self, request: Request, sampled: Sampled, attempts: int) -> dict[str, object]:
-        request = self.latents.complete(request)
         return {
-            "prompt": request.prompt,
-            "class_name": request.class_name,
-            "seed": request.seed,
+            **self.latents.told(request),
             "attempts": attempts,
-            "steps": request.steps,
-            "guidance": request.guidance,
             "tokens": len(sampled.positions),
             "latent_sha256": hashlib.sha256(sampled.latent.numpy().tobytes()).hexdigest(),
-            "unknown_words": self.latents.unknown_words(request.prompt),
         }

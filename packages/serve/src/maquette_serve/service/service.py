@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import secrets
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from maquette.errors import MaquetteError
 from maquette_serve.engine.replicas import Replicas
@@ -70,17 +71,24 @@ class Service:
     loop: asyncio.AbstractEventLoop | None = None
     failure: str = ""
     stop: Callable[[], None] = lambda: None
+    _lock: IO[bytes] | None = None
     _listeners: dict[str, set[asyncio.Event]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.settings
         settings.folder.mkdir(parents=True, exist_ok=True)
+        holder = new_id()
+        if not settings.database:
+            # What a server of this folder held belongs to nobody, since there is no other one.
+            self._lock, holder = locked(settings.folder), "server"
         url = settings.database or f"sqlite:///{settings.folder / 'tasks.db'}"
         self.store = Store(url, settings.attempts, retention=int(settings.retention_hours * 3_600_000))
         self.keys = Keys(self.store.engine)
         self.replicas = Replicas(settings.engines, settings.replicas)
         most = settings.engines.active * settings.replicas
-        self.dispatcher = Dispatcher(self.store, self.replicas, self.files, self._changed, most=most, sweep=self.sweep)
+        self.dispatcher = Dispatcher(
+            self.store, self.replicas, self.files, self._changed, holder, most=most, sweep=self.sweep
+        )
 
     @property
     def files(self) -> Path:
@@ -112,6 +120,8 @@ class Service:
         """Ends all; what is under way is begun again by the next server."""
         self.dispatcher.close()
         self.replicas.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def accept(self, key: Key, task: Task, idempotency: str | None = None, webhook: str = "") -> Task:
         """Takes a task in.
@@ -196,3 +206,20 @@ class Service:
     def _wake(self, identity: str) -> None:
         for event in self._listeners.get(identity, ()):
             event.set()
+
+
+def locked(folder: Path) -> IO[bytes]:
+    """The lock of a service's folder, held until its file is closed.
+
+    Raises:
+        MaquetteError: another server has it.
+    """
+    file = (folder / ".lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise MaquetteError(
+            f"another server uses '{folder}'; give this one a folder of its own: --data FOLDER"
+        ) from None
+    return file
