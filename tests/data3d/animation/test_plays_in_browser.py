@@ -1,15 +1,13 @@
 """A file with clips plays in a browser, and nothing is asked of anybody else.
 
-It needs Debian's `chromium` and `chromium-driver`, and model-viewer out of the npm registry:
-`npm install --ignore-scripts --legacy-peer-deps --prefix ~/.cache/maquette/npm @google/model-viewer@4`
-(or in a folder that MAQUETTE_NPM names). Without them the test is skipped.
+It needs Debian's `chromium` and `chromium-driver`; without them the test is skipped. The viewer is that of the
+service's page.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import threading
 import time
@@ -30,48 +28,15 @@ PAGE = """<!doctype html><body style="margin:0"><script type="module" src="model
 <model-viewer src="walk.glb" animation-name="walk" autoplay camera-orbit="60deg 80deg auto"
  style="width:320px;height:320px"></model-viewer>"""
 PATIENCE = 120.0
-
-
-@pytest.fixture(scope="module")
-def viewer() -> Path:
-    """The bundle of model-viewer."""
-    folder = Path(os.environ.get("MAQUETTE_NPM", Path.home() / ".cache" / "maquette" / "npm"))
-    file = folder / "node_modules" / "@google" / "model-viewer" / "dist" / "model-viewer.min.js"
-    if not file.is_file():
-        pytest.skip(f"no model-viewer in '{folder}'; see this file's first lines")
-    return file
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a screen, that finds no host but this one and notes what it asks for."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    if not shutil.which("chromium") or not shutil.which("chromedriver"):
-        pytest.skip("no chromium with chromedriver; install Debian's chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader",
-        "--disable-background-networking",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+VIEWER = Path(__file__).parents[3] / "packages/serve/src/maquette_serve/web/vendor/model-viewer.min.js"
 
 
 @pytest.fixture
-def served(tmp_path, viewer, creatures):
+def served(tmp_path, creatures):
     """The address of a page with a walking creature."""
     pipeline = plugins.build("pipelines", {"name": "animate"})
     export(pipeline(Request(mesh=creatures("biped", 0), options={"clip": "walk,idle"})), tmp_path / "walk.glb")
-    shutil.copy(viewer, tmp_path / viewer.name)
+    shutil.copy(VIEWER, tmp_path / VIEWER.name)
     (tmp_path / "index.html").write_text(PAGE)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

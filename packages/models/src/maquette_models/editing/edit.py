@@ -28,6 +28,7 @@ from maquette_models.samplers.timesteps import timesteps
 
 KINDS = {"box": "region", "part": "region", "region": "region", "variation": "variation", "toward": "interpolation"}
 COUNTS = ("rounds", "candidates")
+EDIT = "an edit"  # in messages
 OPTIONS = (*KINDS, "at", "strength", *COUNTS)
 
 
@@ -130,7 +131,7 @@ class Edit(TextTo3D):
     def _inpainted(self, task: Task, free: Tensor) -> Tensor:
         """The latent [1,C,L,L,L] of the mesh with its free cells made anew: of several, the one that agrees best with
         the prompt in those."""
-        rounds, count = (whole_number(task.options.get(key, getattr(self.config, key)), key) for key in COUNTS)
+        rounds, count = (whole_number(task.options.get(key, getattr(self.config, key)), key, EDIT) for key in COUNTS)
         field = self.velocity([task.order] * count)
         known = self.latent(task.mesh).expand(count, *self.latent_shape[1:])
         latent = inpaint(field, known, free, task.times, rounds=rounds, generator=task.generator)
@@ -140,17 +141,17 @@ class Edit(TextTo3D):
         return latent[best : best + 1]
 
     def _variation(self, task: Task) -> tuple[Mesh, Tensor]:
-        strength = fraction(task.options["variation"], "variation")
+        strength = fraction(task.options["variation"], "variation", EDIT)
         return self._whole(
             vary(self.velocity([task.order]), self.latent(task.mesh), strength, task.times, task.generator)
         )
 
     def _interpolation(self, task: Task) -> tuple[Mesh, Tensor]:
-        other, at = task.options["toward"], fraction(task.options.get("at", 0.5), "at")
+        other, at = task.options["toward"], fraction(task.options.get("at", 0.5), "at", EDIT)
         if not isinstance(other, Mesh):
             raise MaquetteError("option 'toward' of an edit must be a mesh")
         between = slerp(self.latent(task.mesh), self.latent(other), at)
-        strength = fraction(task.options.get("strength", 0.4), "strength")
+        strength = fraction(task.options.get("strength", 0.4), "strength", EDIT)
         return self._whole(vary(self.velocity([task.order]), between, strength, task.times, task.generator))
 
     def _whole(self, latent: Tensor) -> tuple[Mesh, Tensor]:

@@ -58,8 +58,8 @@ def asked(mesh: Mesh, options: Mapping[str, Any], class_name: str | None) -> Ask
         return instructed(mesh, str(options["instruction"]), class_name)
     look = Look(
         color_of(str(options["color"])) if "color" in options else None,
-        fraction(options["metallic"], "metallic") if "metallic" in options else None,
-        fraction(options["roughness"], "roughness") if "roughness" in options else None,
+        fraction(options["metallic"], "metallic", "a texture edit") if "metallic" in options else None,
+        fraction(options["roughness"], "roughness", "a texture edit") if "roughness" in options else None,
     )
     allowed = bright_texels(options["mask"]) if "mask" in options else None
     return Asked(Area(region_of(mesh, options), allowed), look, any(kind in options for kind in PLACED))

@@ -15,7 +15,7 @@ from maquette.errors import MaquetteError, unknown_name
 from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.types import Asset, Mesh, Request
-from maquette_models.pipelines.option_values import fraction
+from maquette_models.pipelines.option_values import fraction, whole_number
 from maquette_models.texturing.edit_content import content_of
 from maquette_models.texturing.edit_look import recolored, refinished
 from maquette_models.texturing.edit_regions import KINDS, Region
@@ -24,7 +24,6 @@ from maquette_models.texturing.edit_texels import Sheet, sheets, with_images, wi
 from maquette_models.texturing.view_atlas import points_on
 from maquette_models.texturing.view_attributes import shown_attributes, to_bytes, to_linear
 from maquette_models.texturing.view_maps import corner_normals
-from maquette_models.texturing.view_texture import whole_number
 
 OPTIONS = (*KINDS, *LOOKS, "instruction", "seam", "size", "keep_uv")
 ROLES = ("base_color", "metallic_roughness")
@@ -118,7 +117,7 @@ class TextureEdit(OneByOne):
         for role in ROLES:
             if wanted.changes(role):
                 mesh = with_images(mesh, touched, role, size)
-        seam = fraction(options.get("seam", config.seam if wanted.placed else 0.0), "seam")
+        seam = fraction(options.get("seam", config.seam if wanted.placed else 0.0), "seam", "a texture edit")
         return Task(mesh, cube, wanted, seam)
 
     def _repainted(self, request: Request, task: Task, own: dict[str, list[Sheet]]) -> list[Edit]:

@@ -14,6 +14,7 @@ from maquette.finishing import finish
 from maquette.progress import say
 from maquette.types import Request
 from maquette_serve.commands.finishing_steps import finish_option, read_steps, write_finished
+from maquette_serve.commands.sampling_options import ADAPTERS, GUIDANCE, STEPS
 from maquette_serve.generator import Generator
 
 
@@ -31,11 +32,9 @@ from maquette_serve.generator import Generator
 @click.option("--toward", type=click.Path(path_type=Path), default=None, help="A shape between this and another file.")
 @click.option("--at", type=float, default=None, help="With --toward: from 0, the mesh, to 1, the other; default .5.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same mesh.")
-@click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's.")
-@click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
-@click.option(
-    "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
-)
+@GUIDANCE
+@STEPS
+@ADAPTERS
 @finish_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
 def edit(  # noqa: PLR0917 - click passes by name

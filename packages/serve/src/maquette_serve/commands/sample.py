@@ -13,6 +13,7 @@ from maquette.errors import MaquetteError
 from maquette.progress import say, track
 from maquette.types import Request
 from maquette_serve.commands.finishing_steps import finish_option, finished, read_steps, write_finished
+from maquette_serve.commands.sampling_options import ADAPTERS, GUIDANCE, STEPS
 from maquette_serve.generator import Generator
 from maquette_serve.picture_files import read_picture
 
@@ -33,11 +34,9 @@ from maquette_serve.picture_files import read_picture
 @click.option(
     "--count", default=1, show_default=True, type=click.IntRange(1), help="Meshes a prompt, by successive seeds."
 )
-@click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's.")
-@click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
-@click.option(
-    "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
-)
+@GUIDANCE
+@STEPS
+@ADAPTERS
 @finish_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .ply, .stl, ...)")
 def sample(  # noqa: PLR0917 - click passes by name

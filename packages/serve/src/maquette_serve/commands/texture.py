@@ -14,6 +14,7 @@ from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.progress import say
 from maquette.types import Request
+from maquette_serve.commands.sampling_options import ADAPTERS, GUIDANCE, STEPS
 from maquette_serve.picture_files import read_picture
 
 OPTIONS = (
@@ -31,11 +32,9 @@ OPTIONS = (
     ),
     click.option("--size", type=click.IntRange(16, 8192), default=None, help="Texels a side; default: the run's."),
     click.option("--seed", default=0, show_default=True, help="The same seed gives the same textures."),
-    click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's."),
-    click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's."),
-    click.option(
-        "--adapter", "adapters", multiple=True, metavar="FILE[:SCALE]", help="A file or run of an adapter; repeatable."
-    ),
+    GUIDANCE,
+    STEPS,
+    ADAPTERS,
     click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or another with textures)"),
 )
 
