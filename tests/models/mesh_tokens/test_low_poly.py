@@ -177,6 +177,14 @@ def test_what_cannot_be_followed_is_refused(hasty: Path, request_: Request, reas
         open_pipeline(hasty)(request_)
 
 
+def test_one_that_cannot_be_followed_costs_the_others_nothing(hasty: Path) -> None:
+    pipeline = open_pipeline(hasty)
+    good = requests()[0]
+    refused, asset = pipeline.batch([Request("no mesh"), good])
+    assert isinstance(refused, MaquetteError)
+    assert np.array_equal(asset.mesh.faces, pipeline(good).mesh.faces)
+
+
 def test_choice() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
     allowed = np.array([False, True, True, True])

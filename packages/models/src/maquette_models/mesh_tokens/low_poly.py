@@ -85,18 +85,28 @@ class LowPoly:
         Raises:
             MaquetteError: the request gives nothing to follow, or something that this pipeline cannot follow.
         """
-        return self.batch([request])[0]
+        asset = self.batch([request])[0]
+        if isinstance(asset, MaquetteError):
+            raise asset
+        return asset
 
-    def batch(self, requests: Sequence[Request]) -> list[Asset]:
-        """The assets of several requests, in order."""
-        orders = [self._order(request) for request in requests]
+    def batch(self, requests: Sequence[Request]) -> list[Asset | MaquetteError]:
+        """The assets of several requests, in order; where one cannot be followed, its error in its place."""
+        orders: dict[int, Order] = {}
+        results: dict[int, Asset | MaquetteError] = {}
+        for i, request in enumerate(requests):
+            try:
+                orders[i] = self._order(request)
+            except MaquetteError as error:
+                results[i] = error
         written: dict[int, Written] = {}
-        for choice in dict.fromkeys(order.choice for order in orders):
-            numbers = [i for i, order in enumerate(orders) if order.choice == choice]
+        for choice in dict.fromkeys(order.choice for order in orders.values()):
+            numbers = [i for i, order in orders.items() if order.choice == choice]
             for start in range(0, len(numbers), self.config.rows):
                 chunk = numbers[start : start + self.config.rows]
                 written |= zip(chunk, self._write([orders[i] for i in chunk]), strict=True)
-        return [self._asset(order, written[i]) for i, order in enumerate(orders)]
+        results |= {i: self._asset(order, written[i]) for i, order in orders.items()}
+        return [results[i] for i in range(len(requests))]
 
     @torch.inference_mode()
     def _write(self, orders: Sequence[Order]) -> list[Written]:
