@@ -22,9 +22,9 @@ def finish(asset: Asset, steps: Sequence[Step]) -> Asset:
         MaquetteError: no such step, one of its keys is wrong, or it could not do its work; says which step.
     """
     original = asset
-    for step in steps:
-        block = {"name": step} if isinstance(step, str) else dict(step)
-        finisher = plugins.build("finishers", block)
+    blocks = [{"name": step} if isinstance(step, str) else dict(step) for step in steps]
+    finishers = [plugins.build("finishers", block) for block in blocks]  # all of them, before any work is done
+    for block, finisher in zip(blocks, finishers, strict=True):
         name = block["name"]
         if hasattr(finisher, "use_source"):
             finisher.use_source(original)
