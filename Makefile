@@ -9,7 +9,7 @@ ARGS ?=
 # Processes that share the tests, a file at a time.
 JOBS ?= auto
 
-.PHONY: install pretrain test test-slow test-alone lint clean
+.PHONY: install pretrain test test-slow test-alone lint docs clean
 
 install: $(INSTALLED)
 
@@ -37,5 +37,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation as a site, in site/.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv site .pytest_cache .ruff_cache .mypy_cache .hypothesis

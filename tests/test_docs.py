@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ ALONE = sorted(
         ROOT / "README.md",
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "docs" / "models").glob("*.md"),
+        *(ROOT / "docs" / "tutorial").glob("*.md"),
         *(ROOT / "packages").glob("*/README.md"),
     ]
 )
@@ -87,5 +89,24 @@ def test_commands_exist(page):
     )
     for command in re.findall(r"(?:^|\s)maquette ([a-z-]+)", blocks):
         assert command in commands, f"{page.name}: maquette {command}"
-    for target in re.findall(r"(?:^|\s)make ([a-z-]+)", blocks):
+    for target in re.findall(r"^\s*make ([a-z-]+)", blocks, re.MULTILINE):
         assert target in targets, f"{page.name}: make {target}"
+
+
+def test_troubleshooting_quotes_the_messages_of_the_code():
+    """Each third-level heading is a piece of a message, as its source writes it (lines of a long one joined)."""
+    source = "\n".join(path.read_text() for path in (ROOT / "packages").glob("*/src/**/*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source)
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(headings) > 20
+    assert [heading for heading in headings if heading not in joined] == []
+
+
+def test_the_benchmarks_page_lists_every_benchmark():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    listed = re.findall(r"^\| \[(\w+\.py)\]\(\.\./benchmarks/\w+\.py\) \| (.+) \|$", text, re.MULTILINE)
+    scripts = [path for path in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in path.read_text()]
+    assert [name for name, _ in listed] == [path.name for path in scripts]
+    for (name, question), path in zip(listed, scripts, strict=True):
+        said = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+        assert said.startswith(question.rstrip(".")), f"{name} says of itself: {said[:150]}"
