@@ -1,6 +1,7 @@
-"""Hooks of mkdocs: what the pages link to outside of docs/ becomes a page of the site, so that it is whole without a network.
+"""Hooks of mkdocs: what pages link to outside of docs/ becomes a page of the site, which is whole without a network.
 
-Called by mkdocs (``hooks`` in mkdocs.yml): ``on_files`` adds a page for each such file, ``on_page_markdown`` turns the links.
+Called by mkdocs (``hooks`` in mkdocs.yml): ``on_files`` adds a page for each such file, ``on_page_markdown`` turns the
+links.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".sbatch": "bash", ".json": "json
 
 
 def outside(page: Path, target: str) -> Path | None:
-    """The file of the repository, outside of docs/, that a link on ``page`` leads to, relative to the root; else None."""
+    """The file outside of docs/ that a link on ``page`` leads to, relative to the repository's root; else None."""
     if "://" in target or target.startswith("mailto:"):
         return None
     found = (page.parent / target).resolve()
