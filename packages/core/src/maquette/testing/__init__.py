@@ -9,11 +9,14 @@ from maquette.testing.checks import (
     check_objective,
     check_pipeline,
 )
+from maquette.testing.fake_nvml import FakeGpu, FakeNvml
 from maquette.testing.ranks import run_ranks
 from maquette.testing.strategies import check_strategy
 from maquette.testing.tiny_transformer import TinyObjective, TinyTransformer, tiny_batch
 
 __all__ = [
+    "FakeGpu",
+    "FakeNvml",
     "TinyObjective",
     "TinyTransformer",
     "assert_equal_batches",
