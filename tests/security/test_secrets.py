@@ -1,0 +1,90 @@
+"""No secret survives the scrubber, and nothing that only looks like one is lost."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maquette.secrets import HIDDEN, holds_secret, scrubbed, scrubbed_tree
+
+SECRET = "Zx9/qW+e7" + "Lk2Tr5Yv8Bn3Mc6"
+PLANTED = [
+    "s3://AKIAABCDEFGHIJKLMNOP:%s@bucket/prefix",
+    "https://user:%s@host.example/path?x=1",
+    "postgresql://maquette:%s@db:5432/tasks",
+    "GET /v1/tasks?api_key=%s&limit=3 200",
+    "https://cdn.example/a.glb?X-Amz-Signature=%s",
+    "Authorization: Bearer %s",
+    "authorization=%s",
+    '{"api_key": "%s", "size": 3}',
+    "{'password': '%s'}",
+    "export WANDB_API_KEY=%s",
+    "aws_secret_access_key = %s",
+    "maquette remote --token %s --url x",
+    "db.password: %s",
+    "x-api-key: %s",
+    "Cookie: %s",
+    "client_secret=%s",
+    "Bearer %s",
+]
+SHAPES = [
+    "AKIAABCDEFGHIJKLMNOP",
+    "hf_" + "a1B2" * 8,
+    "ghp_" + "a1B2" * 9,
+    "sk-" + "a1B2" * 8,
+    "msy_" + "a1B2" * 8,
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nAAAA\n-----END RSA PRIVATE KEY-----",
+]
+INNOCENT = [
+    "step 200: loss 0.31, 12.5 tokens/s, max_tokens=77",
+    "model.tokens: 256",
+    "the author: somebody, authors: two",
+    "s3://bucket/folder@2/shard-00001.mqs",
+    "http://localhost:8080/v1/tasks/3",
+    "token: null",
+    "train.steps=200 strategy.name=fsdp",
+    "key=value",
+    "monkey: brown",
+    "password must be given",
+    "/data/secretary/models/a.glb",
+]
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_planted_secrets_go(text):
+    clean = scrubbed(f"2026-12-01 INFO {text % SECRET} and more")
+    assert SECRET not in clean and SECRET.split("/")[1] not in clean
+    assert HIDDEN in clean and clean.startswith("2026-12-01 INFO") and clean.endswith("and more")
+    assert scrubbed(clean) == clean
+
+
+@pytest.mark.parametrize("secret", SHAPES)
+def test_known_shapes_go_wherever_they_stand(secret):
+    assert secret not in scrubbed(f"it said {secret}, twice")
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_the_innocent_stays(text):
+    assert scrubbed(text) == text
+
+
+def test_values_of_the_environment_go(monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_TOKEN", "correct horse battery")
+    monkeypatch.setenv("MY_FOLDER", "/data/of/mine")
+    assert scrubbed("a correct horse battery in /data/of/mine") == f"a {HIDDEN} in /data/of/mine"
+
+
+def test_trees_are_scrubbed_by_key_and_by_look():
+    tree = {"data": {"path": f"s3://K:{SECRET}@b"}, "api_key": SECRET, "token": None, "keys": [{"password": SECRET}]}
+    assert scrubbed_tree(tree) == {
+        "data": {"path": f"s3://{HIDDEN}@b"},
+        "api_key": HIDDEN,
+        "token": None,
+        "keys": [{"password": HIDDEN}],
+    }
+    assert holds_secret(SECRET, "password") and not holds_secret("${oc.env:PASSWORD}", "password")
+
+
+@given(st.text(), st.text(alphabet="abcXYZ", min_size=9, max_size=40))
+def test_any_surroundings(around, secret):
+    assert f"={secret}" not in scrubbed(f"{around}\napi_key={secret}")
