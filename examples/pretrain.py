@@ -4,8 +4,7 @@
     python examples/pretrain.py data.source=FOLDER name=mine     your own folder of meshes
     python examples/pretrain.py resume=runs/pretrain             go on where Ctrl-C or a crash left it
 
-Every key is explained by `maquette show dataset shards`, `maquette show architecture dit` and so on. Results go to
-runs/NAME.
+Results go to runs/NAME. `maquette show architecture dit`, `maquette show dataset shards`, ... explain every key.
 """
 
 from __future__ import annotations
@@ -15,23 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from maquette.assets import export, made
 from maquette.cli import run
 from maquette.config import RunConfig, checked, load, read_words, read_yaml
-from maquette.durable import removed_on_mistake, write_text
-from maquette.errors import MaquetteError
+from maquette.durable import removed_on_mistake
 from maquette.progress import say
 from maquette.report import Picture, Report, write_figures, write_report
 from maquette.runner import check_blocks, ensure_trained
-from maquette.runs import RunFolder
+from maquette.runs import RunFolder, claim
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet
 from maquette_data3d.procedural import FIRST_CLASSES
-from maquette_models.evaluation.captions import held_out_captions
-from maquette_models.evaluation.generation import evaluate_generation
-from maquette_models.evaluation.reconstruction import evaluate_reconstruction
+from maquette_models.evaluation import captions, generation, reconstruction
 from maquette_serve.generator import Generator
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -39,13 +35,12 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass
 class SampleConfig:
-    """What to generate in the end: ``prompts``, or else ``count`` captions of held-out shapes."""
+    """What to generate in the end: ``prompts``, or else ``count`` captions; ``evaluate`` samples give the figures."""
 
     prompts: list[str] = field(default_factory=list)
     count: int = 16
     seed: int = 0
     evaluate: int = 80
-    """Samples behind the figures in metrics.json."""
 
 
 @dataclass
@@ -68,26 +63,24 @@ def main(words: list[str]) -> None:
         check_blocks(part)
     folder = Path(config.folder)
     with removed_on_mistake(folder):
-        claim(folder, config)
+        claim(folder / "pretrain.yaml", config)
         report = build_shards(checked(config.data))
     say(f"shards: {report.kept} shapes kept, {report.quarantined} quarantined: see {folder}/shards/report.json")
     ensure_trained(config.autoencoder)
     ensure_trained(config.generator)
 
-    engine = Generator(folder / "generator")
-    prompts = list(config.sample.prompts) or [caption for caption, _ in held_out_captions(folder / "shards")]
-    requests = [Request(prompt, config.sample.seed + i) for i, prompt in enumerate(prompts[: config.sample.count])]
+    engine, asked = Generator(folder / "generator"), config.sample
+    prompts = list(asked.prompts) or [caption for caption, _ in captions.held_out_captions(folder / "shards")]
+    requests = [Request(prompt, asked.seed + i) for i, prompt in enumerate(prompts[: asked.count])]
     assets = made(engine.generate(requests))
     for index, asset in enumerate(assets):
-        export(asset, folder / "samples" / f"{index:02d}-{slug(asset.metadata['prompt'])}.glb")
+        export(asset, folder / "samples" / f"{index:02d}-{'-'.join(asset.metadata['prompt'].split())[:60]}.glb")
     tiles = [(asset.mesh, asset.metadata["prompt"]) for asset in assets]
     contact_sheet([tiles[i : i + 4] for i in range(0, len(tiles), 4)], folder / "contact_sheet.png")
 
     figures = {
-        "reconstruction": evaluate_reconstruction(folder / "autoencoder", folder / "shards"),
-        "generation": evaluate_generation(
-            engine.pipeline, folder / "shards", config.sample.evaluate, config.sample.seed
-        ),
+        "reconstruction": reconstruction.evaluate_reconstruction(folder / "autoencoder", folder / "shards"),
+        "generation": generation.evaluate_generation(engine.pipeline, folder / "shards", asked.evaluate, asked.seed),
     }
     write_figures(folder / "metrics.json", figures)
     curves = {name: RunFolder(folder / name).metrics() for name in ("autoencoder", "generator")}
@@ -95,17 +88,15 @@ def main(words: list[str]) -> None:
     summary = f"{report.kept} shapes from {config.data.source}, {report.quarantined} quarantined"
     yaml = (folder / "pretrain.yaml").read_text()
     write_report(folder / "report.html", Report(f"maquette: {config.name}", summary, [picture], figures, curves, yaml))
-    print(f"meshes:   {folder / 'samples'}\npicture:  {folder / 'contact_sheet.png'}")
-    print(f"figures:  {folder / 'metrics.json'}\nreport:   {folder / 'report.html'}")
-    print(f'more:     maquette sample {folder} --prompt "{prompts[0]}" --seed 7 --out mesh.glb')
+    print(*(folder / what for what in ("samples", "contact_sheet.png", "metrics.json", "report.html")), sep="\n")
+    print(f'more: maquette sample {folder} --prompt "{prompts[0]}" --seed 7 --out mesh.glb')
 
 
 def read_config(words: list[str]) -> DictConfig:
     """Defaults, then the two YAML files, then the words; a resumed run uses the config it was started with."""
     given = read_words(words)
     if given.get("resume"):
-        started = Path(given.resume) / "pretrain.yaml"
-        return load(PretrainConfig, read_yaml(started), given)
+        return load(PretrainConfig, read_yaml(Path(given.resume) / "pretrain.yaml"), given)
     parts = {"autoencoder": read_yaml(CONFIGS / "grid_vae.yaml"), "generator": read_yaml(CONFIGS / "dit.yaml")}
     easy = {"source": "procedural", "classes": list(FIRST_CLASSES), "variety": 0.25, "thumbnails": 48}
     config = load(PretrainConfig, {"data": easy}, parts, given)
@@ -115,31 +106,13 @@ def read_config(words: list[str]) -> DictConfig:
 def places(config: DictConfig) -> dict[str, Any]:
     """Where the parts of the run lie, and that they share one seed."""
     folder, seed = config.folder, config.seed
-    shards, autoencoder = f"{folder}/shards", f"{folder}/autoencoder"
+    shards, autoencoder, generator = (f"{folder}/{part}" for part in ("shards", "autoencoder", "generator"))
+    latents = {"shards": shards, "autoencoder": autoencoder}
     return {
         "data": {"out": shards, "seed": seed},
         "autoencoder": {"name": "autoencoder", "folder": autoencoder, "seed": seed, "data": {"folder": shards}},
-        "generator": {
-            "name": "generator",
-            "folder": f"{folder}/generator",
-            "seed": seed,
-            "data": {"shards": shards, "autoencoder": autoencoder},
-        },
+        "generator": {"name": "generator", "folder": generator, "seed": seed, "data": latents},
     }
-
-
-def claim(folder: Path, config: DictConfig) -> None:
-    """Write the config down; a folder that was started with another one is refused, with the same one continued."""
-    text = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [key for key in config if key != "resume"]))
-    file = folder / "pretrain.yaml"
-    if file.exists() and file.read_text() != text:
-        raise MaquetteError(f"'{folder}' was started with another config; choose another name=, or use resume={folder}")
-    write_text(file, text)
-
-
-def slug(prompt: str) -> str:
-    """A file name of a prompt."""
-    return "-".join(prompt.split())[:60]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from maquette import hookspecs
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = sorted((ROOT / "docs" / "kernels").glob("*.md"))
+PLUGINS = sorted((ROOT / "docs" / "plugins").glob("*.md"))
 ALONE = sorted(
     [
         ROOT / "README.md",
@@ -24,7 +25,7 @@ ALONE = sorted(
         *(ROOT / "packages").glob("*/README.md"),
     ]
 )
-PAGES = [*ALONE, *OPERATIONS]
+PAGES = [*ALONE, *OPERATIONS, *PLUGINS]
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -53,12 +54,19 @@ def test_python_snippets_run(page, tmp_path):
         run(f"if __name__ == '__main__':\n{indented(snippets)}", tmp_path)
 
 
-def test_snippets_of_operations_run(tmp_path):
-    """Each page's in a function of its own, all in one process, which is quick."""
-    pages = {page.stem: SNIPPET.findall(page.read_text()) for page in OPERATIONS}
-    assert [page for page, snippets in pages.items() if not snippets and page != "benchmarks"] == []
-    functions = [f"def {page}():\n{indented(snippets)}\n{page}()\n" for page, snippets in pages.items() if snippets]
-    run("\n".join(functions), tmp_path)
+@pytest.mark.parametrize(("folder", "silent"), [("kernels", {"benchmarks"}), ("plugins", {"index"})])
+def test_snippets_of_a_folder_run(tmp_path, folder, silent):
+    """Each page's as a module of its own, all in one process, which is quick."""
+    pages = {page.stem: SNIPPET.findall(page.read_text()) for page in sorted((ROOT / "docs" / folder).glob("*.md"))}
+    assert {page for page, snippets in pages.items() if not snippets} == silent
+    pages = {f"page_{page}": "\n".join(snippets) for page, snippets in pages.items() if snippets}
+    for page, code in pages.items():
+        (tmp_path / f"{page}.py").write_text(code)
+    run("".join(f"    import {page}\n" for page in pages).join(["if __name__ == '__main__':\n", ""]), tmp_path)
+
+
+def test_each_kind_of_plugin_has_its_page():
+    assert {page.stem for page in PLUGINS} == {"index", *hookspecs.KINDS}
 
 
 def indented(snippets):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import torch
 import trimesh
 
 from maquette import checkpoint
+from maquette.assets import import_asset
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -161,6 +164,61 @@ def test_a_second_run_with_the_same_seed_has_the_same_shards_losses_and_weights(
     assert json.loads((one / "metrics.json").read_text()) == json.loads((two / "metrics.json").read_text())
 
 
+def test_the_serving_example_gives_the_same_bytes_for_the_same_order(pretrained):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = example(pretrained, "serve.py", f"port={port}", "prompts=[a red chair]", "out=served")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gave the same bytes: True" in done.stdout and "succeeded 100 %" in done.stdout
+    assert sorted(path.name for path in (pretrained / "served").glob("*.glb")) == ["00.glb", "first.glb"]
+
+
+def test_the_texturing_example_paints_unseen_shapes(tmp_path):
+    words = ["data.count=16", "data.resolution=32", "data.points=2048", "size=64", "count=2"]
+    short = [
+        "autoencoder.train.steps=5",
+        "autoencoder.data.points=2048",
+        "flow.train.steps=4",
+        "flow.data.batch_size=4",
+    ]
+    done = example(tmp_path, "texture.py", *words, *short)
+    assert done.returncode == 0, done.stderr
+    painted = import_asset(tmp_path / "runs/texture/painted/01.glb").mesh
+    assert painted.uv is not None and set(painted.materials[0].textures) >= {"base_color", "metallic_roughness"}
+    assert (tmp_path / "runs/texture/painted.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_rigging_example_gives_a_creature_a_skin_and_clips(tmp_path):
+    done = example(tmp_path, "rig.py", timeout=3000)
+    assert done.returncode == 0, done.stderr
+    rigged = import_asset(tmp_path / "runs/rig/rigged.glb")
+    assert rigged.mesh.skin and [clip.name for clip in rigged.animations] == ["walk", "jump"]
+    refused = example(tmp_path, "rig.py", f"mesh={write_box(tmp_path / 'box.glb')}")
+    assert refused.returncode == 1 and "no rig found" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def write_box(path: Path) -> Path:
+    trimesh.creation.box((0.8, 0.5, 0.6)).export(path)
+    return path
+
+
+@pytest.mark.slow
+def test_the_distributed_example_heals_to_the_bit(tmp_path):
+    done = example(tmp_path, "distributed.py", "steps=30", "kill_after=10")
+    assert done.returncode == 0, done.stderr
+    assert "to the bit: True" in done.stdout and "was killed by SIGKILL" in done.stderr
+    assert float(re.search(r"by at most (\S+)", done.stdout)[1]) < 1e-4
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_can_be_read_in_one_go(path):
+    text = path.read_text()
+    assert len(text.splitlines()) < 120
+    assert f"python examples/{path.name}" in text.split('"""')[1], "its first lines say how it is run"
+
+
 @pytest.fixture
 def odd_folders(tmp_path):
     (tmp_path / "empty").mkdir()
@@ -173,32 +231,49 @@ def odd_folders(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["data.source=nowhere"], "nowhere"),
-        (["data.source=empty"], "empty"),
-        (["data.source=text"], "none of the 1 mesh files"),
-        (["data.source=nan"], "none of the 1 mesh files"),
-        (["data.source=point"], "none of the 1 mesh files"),
-        (["generator.model.name=dti"], "unknown architecture 'dti'; did you mean 'dit'?"),
-        (["generator.model.widht=3"], "unknown key 'widht' in model 'dit'; did you mean 'width'?"),
-        (["dta.count=3"], "unknown key 'dta' in the config; did you mean 'data'?"),
-        (["data.count=-1"], "count -1 is not positive"),
-        (["resume=runs/none"], "runs/none"),
-        (["count"], "not of the form key=value"),
-    ],
-)
-def test_mistakes_are_one_line_and_leave_nothing_half_written(odd_folders, words, message):
-    done = example(odd_folders, "pretrain.py", *words)
-    assert done.returncode == 1, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("maquette:")]
-    assert len(lines) == 1 and message in lines[0], done.stderr
-    assert "Traceback" not in done.stderr
+MISTAKES = [
+    (["data.source=nowhere"], "nowhere"),
+    (["data.source=empty"], "empty"),
+    (["data.source=text"], "none of the 1 mesh files"),
+    (["data.source=nan"], "none of the 1 mesh files"),
+    (["data.source=point"], "none of the 1 mesh files"),
+    (["generator.model.name=dti"], "unknown architecture 'dti'; did you mean 'dit'?"),
+    (["generator.model.widht=3"], "unknown key 'widht' in model 'dit'; did you mean 'width'?"),
+    (["dta.count=3"], "unknown key 'dta' in the config; did you mean 'data'?"),
+    (["data.count=-1"], "count -1 is not positive"),
+    (["resume=runs/none"], "runs/none"),
+    (["count"], "not of the form key=value"),
+]
+# Every mistake in one process, which takes as long to start as they all together; each as its own command would end.
+SEVERAL = """
+import contextlib, io, json, sys
+sys.path.insert(0, sys.argv[1])
+from pretrain import main, run
+answers = []
+for words in json.loads(sys.argv[2]):
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        answers.append([run(main, words), errors.getvalue()])
+print(json.dumps(answers))
+"""
+
+
+def test_mistakes_are_one_line_and_leave_nothing_half_written(odd_folders):
+    command = [sys.executable, "-c", SEVERAL, ROOT / "examples", json.dumps([w for w, _ in MISTAKES])]
+    done = subprocess.run(command, cwd=odd_folders, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for (words, message), (status, errors) in zip(MISTAKES, json.loads(done.stdout), strict=True):
+        lines = [line for line in errors.splitlines() if line.startswith("maquette:")]
+        assert status == 1 and len(lines) == 1 and message in lines[0], (words, errors)
+        assert "Traceback" not in errors
     assert not list(odd_folders.glob("runs/*"))
 
 
-@pytest.mark.parametrize("name", ["sample.py", "finetune.py"])
+def test_a_mistake_ends_the_command_with_one_line(tmp_path):
+    done = example(tmp_path, "pretrain.py", "data.count=-1")
+    assert done.returncode == 1 and done.stderr.startswith("maquette: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("name", ["sample.py", "finetune.py", "serve.py"])
 def test_without_a_pretrained_run_the_examples_say_what_to_do(tmp_path, name):
     done = example(tmp_path, name)
     assert done.returncode == 1 and "train one first, e.g. python examples/pretrain.py" in done.stderr

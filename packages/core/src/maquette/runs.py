@@ -10,7 +10,6 @@ result.json        written last: the run is finished
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
 from maquette.durable import write_json, write_text
 from maquette.environment import describe_environment
 from maquette.errors import MaquetteError
+from maquette.ownership import Ownership
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,21 +81,17 @@ class RunFolder:
         return load(RunConfig, read_yaml(self.config_file))
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Hold the folder against a second writer.
+    def owned(self, patience: float = 0.0) -> Iterator[Ownership]:
+        """Hold the folder against a second writer; ``patience`` are seconds to wait until the first has gone.
 
         Raises:
             MaquetteError: another process trains into it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise MaquetteError(
-                    f"another process is writing to '{self.path}'; stop it or choose another folder"
-                ) from None
-            yield
+        owner = Ownership(self.path, patience)
+        try:
+            yield owner
+        finally:
+            owner.release()
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
         """All curves that the CSV logger wrote: name -> (step, value). Later sessions win where steps repeat."""
@@ -108,6 +104,27 @@ class RunFolder:
                         if name != "step" and value:
                             curves.setdefault(name, {})[int(row["step"])] = float(value)
         return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def claim(file: Path, config: DictConfig) -> None:
+    """Write down the configuration of something that is made of several runs, or find it there as it is.
+
+    Args:
+        file: e.g. FOLDER/pretrain.yaml. Keys that it lacks, because it is older, count as having their defaults.
+        config: a node of a dataclass, see :func:`maquette.config.load`; its key ``resume``, if any, is left out.
+
+    Raises:
+        MaquetteError: the folder was started with another configuration.
+    """
+    text = _without_resume(config)
+    if file.exists() and _without_resume(load(cast(type, OmegaConf.get_type(config)), read_yaml(file))) != text:
+        folder = file.parent
+        raise MaquetteError(f"'{folder}' was started with another config; choose another name=, or use resume={folder}")
+    write_text(file, text)
+
+
+def _without_resume(config: DictConfig) -> str:
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "resume"]))
 
 
 @dataclass(frozen=True)

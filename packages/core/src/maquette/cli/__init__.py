@@ -34,12 +34,19 @@ class PluginGroup(click.Group):
             formatter.write_dl(rows)
 
 
+def _load(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
+    # While the words are parsed: the command that follows may be one of theirs.
+    plugins.load_files(files)
+    return files
+
+
 @click.group(cls=PluginGroup)
 @click.version_option(__version__, prog_name="maquette")
-@click.option("--plugin", "files", multiple=True, metavar="FILE.py", help="Load a loose-file plugin; repeatable.")
+@click.option(
+    "--plugin", "files", multiple=True, metavar="FILE.py", callback=_load, help="Load a loose-file plugin; repeatable."
+)
 def cli(files: tuple[str, ...]) -> None:
     """From raw meshes to a served 3D generator; every part is a plugin."""
-    plugins.load_files(files)
 
 
 def run(function: Any, *args: Any, **kwargs: Any) -> int:
