@@ -106,7 +106,7 @@ class Watch:
 def make(rows=4, ageing=20.0, seconds=1.0, active=64):
     clock = Clock()
     pipeline = Counting(clock, seconds)
-    return Engine({"count": pipeline}, Here(), Scheduler(rows, ageing), active, clock), pipeline, clock
+    return Engine({"count": pipeline}, Here(), Scheduler(rows, ageing), active=active, clock=clock), pipeline, clock
 
 
 def order(seed=1, steps=1, **settings):

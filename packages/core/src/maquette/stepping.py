@@ -26,7 +26,11 @@ class Stage(Protocol):
 
 
 class Flow(Protocol):
-    """A sampling under way."""
+    """A sampling under way.
+
+    It may have a `size`, the numbers in its state: memory is in proportion to it. A step replaces what it holds, and
+    changes none of it in place: `copy.copy` gives a flow of its own.
+    """
 
     @property
     def stage(self) -> Stage:

@@ -12,6 +12,9 @@ from maquette.errors import MaquetteError
 from maquette.placement import in_unit_cube
 from maquette.types import Asset
 
+FAST = 2
+"""Of zlib's levels: half the time of the usual one, for a quarter more bytes."""
+
 
 @dataclass
 class PictureConfig:
@@ -46,5 +49,5 @@ class PictureExporter:
 
         views = render_views(in_unit_cube(asset.mesh), [Camera(fit=0.68)], self.config.size, self.config.lights)
         with whole_file(Path(path)) as temporary:
-            Image.fromarray(np.ascontiguousarray(views.rgb[0])).save(temporary, "PNG")
+            Image.fromarray(np.ascontiguousarray(views.rgb[0])).save(temporary, "PNG", compress_level=FAST)
         return Path(path)

@@ -77,7 +77,8 @@ def extract(field: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
             "surface extraction: the distance grid is empty (nothing is inside); try another seed or train longer"
         )
     padded = np.pad(np.clip(field, -1, 1), 1, constant_values=1.0)
-    padded = np.where(np.abs(padded) < CLEARANCE, np.where(padded < 0, -CLEARANCE, CLEARANCE), padded)
+    # In float32, which the compiled kernel takes.
+    padded = np.where(np.abs(padded) < CLEARANCE, np.copysign(np.float32(CLEARANCE), padded), padded)
     vertices, faces = (found.numpy() for found in marching_cubes(torch.from_numpy(padded)))
     placed = (vertices.astype(np.float64) - 0.5) / np.array(field.shape) - 0.5
     return placed, faces.astype(np.int64)

@@ -80,6 +80,11 @@ class SampledFlow:
         return 2 if guided and self.guidance != 1 and not self.stage.takes_guidance else 1
 
     @property
+    def size(self) -> int:
+        """Numbers in the state."""
+        return self.state.x.numel()
+
+    @property
     def result(self) -> Tensor:
         """What the noise has come to: [1,...] as the noise was given, normalised as the run's data was."""
         return self.state.x if self.count is None else self.state.x[:, : self.count]

@@ -35,11 +35,19 @@ DATABASE = click.option(
 @click.argument("runs", nargs=-1, metavar="[NAME=]RUN[,key=value ...] ...")
 @DATA
 @DATABASE
+@click.option(
+    "--files",
+    "object_store",
+    default="",
+    metavar="URL",
+    help="An object store for files of several servers, as fsspec names it: s3://bucket/folder.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Anything but this machine's own needs API keys.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Engines, each in its process.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(0), help="Of each engine; 0: one a core.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes for meshes and files.")
+@click.option("--workers", default=0, type=click.IntRange(0), help="Processes for meshes and files; 0: one a core.")
+@click.option("--memory", default=0.0, type=click.FloatRange(0), help="GiB that passes may take; 0: what is free.")
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(1), help="The most rows of a forward pass.")
 @click.option("--plugin", "plugin_files", multiple=True, help="A loose plugin file for the engines.")
 @click.option(
@@ -49,11 +57,13 @@ def serve(  # noqa: PLR0917 - click passes by name
     runs: tuple[str, ...],
     folder: Path,
     database: str,
+    object_store: str,
     host: str,
     port: int,
     replicas: int,
     threads: int,
     workers: int,
+    memory: float,
     rows: int,
     plugin_files: tuple[str, ...],
     roles: tuple[str, ...],
@@ -62,23 +72,28 @@ def serve(  # noqa: PLR0917 - click passes by name
     import uvicorn
 
     from maquette_serve.service.app import create_app
+    from maquette_serve.service.connections import MOST, PatientConnection
     from maquette_serve.service.roles import read_roles
     from maquette_serve.service.service import Service, Settings
+    from maquette_serve.service.tracing import export_as_configured
 
+    export_as_configured()
     plugins.load_files(list(plugin_files))
     pipelines = {**without_run(), **opened_runs(runs)}
-    setup = EngineSetup(pipelines, plugin_files, rows=rows, threads=threads, workers=workers)
+    setup = EngineSetup(
+        pipelines, plugin_files, rows=rows, threads=threads, workers=workers, measure=True, memory=memory
+    )
     alone = is_loopback(host)
     unguarded = alone and not has_keys(folder, database)
-    service = Service(Settings(setup, folder, database, replicas, roles=read_roles(roles), open=unguarded))
+    settings = Settings(setup, folder, database, object_store, replicas, roles=read_roles(roles), open=unguarded)
+    service = Service(settings)
     if not alone and not service.keys.all():
         raise MaquetteError(
             f"'{host}' can be reached by others; make a key first: maquette keys create NAME --data {folder}"
         )
     say(f"serving {', '.join(pipelines)} at http://{host}:{port}")
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(service), host, port, log_level="warning", timeout_graceful_shutdown=5)
-    )
+    guards = {"http": PatientConnection, "limit_concurrency": MOST, "timeout_graceful_shutdown": 5}
+    server = uvicorn.Server(uvicorn.Config(create_app(service), host, port, log_level="warning", **guards))
     service.stop = partial(setattr, server, "should_exit", True)
     server.run()
     if service.failure:

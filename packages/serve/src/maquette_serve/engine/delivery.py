@@ -58,5 +58,5 @@ def deliver(asset: Asset, order: Order) -> Delivered:
             raise MaquetteError(f"files are ordered ({', '.join(order.files)}) but no folder to write them to")
         return Delivered(asset.metadata, len(asset.mesh.faces), asset=asset)
     for name in order.files:
-        export(asset, order.folder / name)
+        export(asset, order.folder / name, {"size": order.picture} if name.endswith(".png") else None)
     return Delivered(asset.metadata, len(asset.mesh.faces), order.files)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from itertools import count
 from typing import Any
 
 from maquette.assets import Pipeline
 from maquette.errors import MaquetteError, unknown_name
-from maquette.stepping import Call, Course
+from maquette.stepping import Call, Course, Flow
+from maquette_serve.engine.calibration import Costs
+from maquette_serve.engine.call_queue import CallQueue
 from maquette_serve.engine.delivery import ordered
 from maquette_serve.engine.job import Event, Job, Order, Report, reason_of
+from maquette_serve.engine.memory import told
 from maquette_serve.engine.scheduler import Scheduler
 
 log = logging.getLogger("maquette.engine")
@@ -26,8 +31,11 @@ class Engine:
     Args:
         pipelines: by the names that orders give.
         calls: where work that needs no device is done: a pool of processes, as a rule.
+        workers: how many calls are made at once.
         scheduler: who goes next.
         active: how many orders are under way at most; others wait, and take no memory.
+        costs: what the passes of stages cost, where it was measured.
+        memory: bytes that passes may take.
         clock: seconds.
     """
 
@@ -36,10 +44,16 @@ class Engine:
         pipelines: Mapping[str, Pipeline],
         calls: Executor,
         scheduler: Scheduler | None = None,
+        *,
         active: int = 64,
+        workers: int = 1,
+        costs: Costs | None = None,
+        memory: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.pipelines, self.calls, self.active, self.clock = pipelines, calls, active, clock
+        self.pipelines, self.active, self.clock = pipelines, active, clock
+        self.calls = CallQueue(calls, workers)
+        self.costs, self.memory = costs or {}, memory
         self.scheduler = scheduler or Scheduler()
         self.jobs: dict[int, Job] = {}
         self._numbers = count()
@@ -84,6 +98,7 @@ class Engine:
             if not self.tick():
                 with self._changed:
                     self._changed.wait_for(self._something_to_do, timeout=0.5)
+        self.calls.close()
         for job in list(self.jobs.values()):
             self._end(job, "cancelled", "the engine was closed")
 
@@ -174,14 +189,37 @@ class Engine:
         assert job.course is not None  # it is under way
         try:
             job.wish = resume(job.course)
+            if job.flow is not None:
+                self._measure(job, job.flow)
         except StopIteration as end:
             self._end(job, "succeeded", delivered=end.value)
         except Exception as error:
             self._failed(job, error)
         else:
             if isinstance(job.wish, Call):
-                job.called = self.calls.submit(job.wish.function, *job.wish.arguments)
+                urgency = partial(self._urgency, job)
+                job.called = self.calls.submit(urgency, job.wish.function, *job.wish.arguments)
                 job.called.add_done_callback(self._wake)
+
+    def _measure(self, job: Job, flow: Flow) -> None:
+        """Says how large passes of a flow may be.
+
+        Raises:
+            MaquetteError: not even one of its own fits into the memory.
+        """
+        cost = self.costs.get(flow.stage)
+        if cost is None:
+            job.most_rows = self.scheduler.rows
+            return
+        if (need := cost.need_alone(flow)) > self.memory:
+            raise MaquetteError(
+                f"this needs about {told(need)} of memory, and the engine may use {told(self.memory)}: ask for less "
+                "detail (fewer tokens, a lower resolution), or start it with more --memory"
+            )
+        job.most_rows = cost.most(flow, self.memory)
+
+    def _urgency(self, job: Job) -> tuple[float, ...]:
+        return self.scheduler.urgency(job, self.clock())
 
     def _failed(self, job: Job, error: BaseException) -> None:
         if not isinstance(error, MaquetteError):

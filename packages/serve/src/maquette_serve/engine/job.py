@@ -29,6 +29,7 @@ class Order:
         finish: steps of finishing, by name.
         files: names of the files that are written, by their suffixes; none means that the asset itself is handed over.
         folder: where they are written.
+        picture: pixels a side of pictures among the files.
         client: who orders; clients share the device evenly.
         priority: a job of one more goes before.
         deadline: seconds from its arrival after which nobody wants it any more, or None.
@@ -41,6 +42,7 @@ class Order:
     finish: tuple[Step, ...] = ()
     files: tuple[str, ...] = ()
     folder: Path | None = None
+    picture: int = 512
     client: str = ""
     priority: int = 0
     deadline: float | None = None
@@ -88,6 +90,7 @@ class Job:
         arrived: seconds, on the engine's clock.
         report: told what happens.
         flows: how many flows it is likely to go through.
+        most_rows: of a pass with its next step in it.
     """
 
     number: int
@@ -100,6 +103,7 @@ class Job:
     wish: Flow | Call | None = None
     called: Future[Any] | None = None
     flows_done: int = 0
+    most_rows: int = 2**31
     cancelled: bool = False
     ended: bool = field(default=False)
 

@@ -108,12 +108,14 @@ class Replicas:
         """Ends the engines; orders under way are lost."""
         self._closing.set()
         for replica in self._replicas:
-            if replica.connection is not None:
-                replica.connection.close()
+            self._send(replica, "close", -1, None)
+        for replica in self._replicas:
             if replica.process is not None:
                 replica.process.join(5)
                 if replica.process.is_alive():
                     replica.process.kill()
+            if replica.connection is not None:
+                replica.connection.close()
 
     def _send(self, replica: Replica, kind: str, ticket: int, order: Order | None) -> None:
         try:

@@ -30,6 +30,10 @@ class Turn(Protocol):
     def rows(self) -> int:
         """Of a forward pass, that its step takes."""
 
+    @property
+    def most_rows(self) -> int:
+        """Of a forward pass that is worth its time with its step in it, and for which there is memory."""
+
 
 @dataclass
 class Scheduler:
@@ -43,6 +47,7 @@ class Scheduler:
     rows: int = 16
     ageing: float = 20.0
     _had: dict[str, float] = field(default_factory=dict)
+    _after_pass: bool = False
 
     def arrive(self, client: str, others: Iterable[str]) -> None:
         """A client that had no work has some; `others` have work already.
@@ -60,16 +65,26 @@ class Scheduler:
     def pick(self, ready: Sequence[Turn], now: float) -> list[Turn]:
         """The jobs of the next pass, of one key, the most urgent first; a job with a key of None comes alone.
 
+        Pieces of work (keys of None) end a job, and then its memory is free: after each pass one of them has a turn,
+        unless a job of a higher level waits.
+
         Args:
             ready: jobs that wait for a step.
             now: seconds, on the clock of `arrived`.
         """
         order = sorted(ready, key=lambda turn: self.urgency(turn, now))
-        if not order or order[0].key is None:
-            return order[:1]
+        first = next(iter(order), None)
+        if first is not None and self._after_pass:
+            level = self.urgency(first, now)[0]
+            pieces = (turn for turn in order if turn.key is None and self.urgency(turn, now)[0] == level)
+            first = next(pieces, first)
+        self._after_pass = first is not None and first.key is not None
+        if first is None or first.key is None:
+            return [] if first is None else [first]
+        most = max(min(self.rows, first.most_rows), first.rows)
         chosen, rows = [], 0
         for turn in order:
-            if turn.key == order[0].key and rows + turn.rows <= max(self.rows, order[0].rows):
+            if turn.key == first.key and rows + turn.rows <= most:
                 chosen.append(turn)
                 rows += turn.rows
         return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -13,9 +14,11 @@ from typing import Any
 
 from maquette.assets import Pipeline, open_pipeline
 from maquette.errors import MaquetteError
+from maquette_serve.engine.calibration import calibrate
 from maquette_serve.engine.call_pool import CallPool
 from maquette_serve.engine.engine import Engine
 from maquette_serve.engine.job import Event
+from maquette_serve.engine.memory import GIB, SHARE, free_memory
 from maquette_serve.engine.scheduler import Scheduler
 
 TOLD_EVERY = 0.2
@@ -48,7 +51,10 @@ class EngineSetup:
         ageing: see `Scheduler`.
         active: how many orders are under way at most.
         threads: of the process that has the device; 0 is one for each core but one.
-        workers: processes for work that needs no device.
+        workers: processes for work that needs no device; 0 is one for each core, but two at least.
+        measure: whether passes are timed before the first order: they then are as large as is worth their time, and
+            requests that do not fit into the memory are refused.
+        memory: GiB that passes may take; 0 is most of what is free.
     """
 
     pipelines: Mapping[str, Opened]
@@ -58,6 +64,8 @@ class EngineSetup:
     active: int = 64
     threads: int = 1
     workers: int = 1
+    measure: bool = False
+    memory: float = 0.0
 
 
 def open_all(setup: EngineSetup) -> dict[str, Pipeline]:
@@ -96,22 +104,30 @@ def work(connection: Connection, setup: EngineSetup) -> None:
     except MaquetteError as error:
         send("broken", str(error))
         return
-    pool = CallPool(setup.workers, setup.plugins)
-    engine = Engine(pipelines, pool, Scheduler(setup.rows, setup.ageing), setup.active)
+    workers = setup.workers or max(os.cpu_count() or 1, 2)
+    pool = CallPool(workers, setup.plugins)
+    costs = calibrate(pipelines, pool, workers) if setup.measure else {}
+    memory = setup.memory * GIB or SHARE * free_memory()
+    scheduler = Scheduler(setup.rows, setup.ageing)
+    engine = Engine(pipelines, pool, scheduler, active=setup.active, workers=workers, costs=costs, memory=memory)
     listener = threading.Thread(target=_listen, args=(connection, engine, send), daemon=True)
     listener.start()
     send("ready", tuple(pipelines))
     engine.run()
     pool.shutdown(wait=False, cancel_futures=True)
+    for child in multiprocessing.active_children():
+        child.kill()  # nobody wants what it is at
 
 
 def _listen(connection: Connection, engine: Engine, send: Any) -> None:
-    """Takes orders and cancels off the pipe; when it ends, so does the engine."""
+    """Takes orders and cancels off the pipe; when it ends, or says so, the engine does."""
     numbers: dict[int, int] = {}
     while True:
         try:
             kind, ticket, order = connection.recv()
         except (EOFError, OSError):
+            kind = "close"
+        if kind == "close":
             engine.close()
             return
         if kind == "cancel":
