@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
-from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
-from maquette_models.editing.blended_surface import Seam, blend_weights, blended_field, edited_mesh
+from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig, extract
+from maquette_models.editing.blended_surface import Seam, blend_weights, blended_field, edited_mesh, interior
 from maquette_models.editing.regions import pieces, region_mask
 from maquette_models.grid.mesh_fields import colors_near, mesh_field, mesh_grids
 from maquette_models.metrics.mesh_topology import is_closed
@@ -103,7 +103,7 @@ def test_outside_the_mask_the_field_is_the_given_one_and_the_mesh_is_closed(
     made = ((cell_centres(16).abs().amax(dim=0) - radius) / 0.1).clamp(-1, 1)[None, None]
     mask = (cell_centres()[axis].numpy() > cut) == upper
     weights = blend_weights(mask, band)
-    assert (weights[~mask] == 0).all() and (weights[mask] > 0).all() and weights.max() <= 1
+    assert (weights[~mask] == 0).all() and (weights[interior(mask)] > 0).all() and weights.max() <= 1
     field = blended_field(own, made, mask, Seam(band, 0.0))
     assert np.array_equal(field[~mask], own[0, 0].numpy()[~mask])
     mesh = edited_mesh(field, mask, band, given_mesh, torch.full((1, 3, 8, 8, 8), 0.5))
@@ -111,6 +111,27 @@ def test_outside_the_mask_the_field_is_the_given_one_and_the_mesh_is_closed(
     placed = mesh.vertices[:, axis]
     outside = (placed < cut - 1.5 / R) if upper else (placed > cut + 1.5 / R)
     assert (mesh.colors[outside] == RED).all()
+
+
+def test_a_flat_surface_just_outside_the_mask_stays_where_it_is() -> None:
+    """It lies between the last cell outside and the first inside; what is generated puts a block on top of it."""
+    y = cell_centres()[1]
+    top = y - 0.75 / R  # a quarter of a cell above the last centre outside
+    own = (torch.maximum(top, cell_centres().abs().amax(dim=0) - 0.3) / 0.1).clamp(-1, 1)[None, None]
+    block = torch.minimum(own, ((cell_centres().abs().amax(dim=0) - 0.2) / 0.1).clamp(-1, 1))
+    mask = y.numpy() > 1 / R
+    field = blended_field(own, block, mask, Seam(2.0, 0.0))
+    assert (field < 0).sum() > (own < 0).sum()
+    edited, given_surface = (outer_vertices(extract(grid)[0], mask) for grid in (field, own[0, 0].numpy()))
+    assert len(edited) and np.array_equal(edited, given_surface)
+    with pytest.raises(MaquetteError, match="thinner than three cells"):
+        blend_weights(mask & (y.numpy() < 3 / R), 2.0)
+
+
+def outer_vertices(vertices: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Those in cells outside the mask, sorted."""
+    cell = np.floor((vertices + 0.5) * len(mask)).astype(np.int64).clip(0, len(mask) - 1)
+    return np.unique(vertices[~mask[tuple(cell.T)]], axis=0)
 
 
 def test_what_floats_in_the_region_alone_is_left_out_and_what_was_there_stays() -> None:

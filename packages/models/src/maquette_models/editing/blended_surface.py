@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_models.decoders.marching_cubes import colors_at, extract
 from maquette_models.grid.mesh_fields import colors_near
@@ -25,17 +26,31 @@ class Seam:
     crumbs: float
 
 
-def blend_weights(mask: NDArray[np.bool_], band: float) -> NDArray[np.float32]:
-    """The share [R,R,R] of what is generated: 0 outside the mask, rising to 1 within `band` cells inside it.
+def interior(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The cells [R,R,R] of a mask that have no neighbour outside it, diagonal ones counted.
 
-    The end of the cube is no end of the region.
+    The surface is interpolated between the centres of cells: were the outermost cells of the mask to change, it would
+    move in the outer half of the step to their neighbours, and flat parts there by any distance. The end of the cube is
+    no end of the region.
+
+    Raises:
+        MaquetteError: the mask has no such cell.
     """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+    within = ndimage.binary_erosion(np.pad(mask, 1, mode="edge"), np.ones((3, 3, 3)), border_value=1)[1:-1, 1:-1, 1:-1]
+    if not within.any():
+        raise MaquetteError(f"the region is thinner than three cells of 1/{len(mask)}; choose it larger")
+    return within
+
+
+def blend_weights(mask: NDArray[np.bool_], band: float) -> NDArray[np.float32]:
+    """The share [R,R,R] of what is generated: 0 outside the mask's interior, rising to 1 within `band` cells of it."""
+    depth = ndimage.distance_transform_edt(np.pad(interior(mask), 1, mode="edge"))[1:-1, 1:-1, 1:-1]
     return np.clip(depth / (band + 1), 0, 1).astype(np.float32)
 
 
 def blended_field(own: Tensor, generated: Tensor, mask: NDArray[np.bool_], seam: Seam) -> NDArray[np.float32]:
-    """The distance field [R,R,R] of the edited mesh; outside the mask it is `own` [1,1,R,R,R], bit for bit.
+    """The distance field [R,R,R] of the edited mesh, whose surface outside the mask is that of `own` [1,1,R,R,R], bit
+    for bit.
 
     `generated` [1,1,S,S,S] may be of any resolution.
     """
@@ -44,7 +59,7 @@ def blended_field(own: Tensor, generated: Tensor, mask: NDArray[np.bool_], seam:
         made = F.interpolate(made, size=own.shape[2:], mode="trilinear", align_corners=False)
     share = torch.from_numpy(blend_weights(mask, seam.band))
     field = torch.where(share > 0, torch.lerp(own[0, 0], made[0, 0], share), own[0, 0]).numpy()
-    return without_floating(field, mask, seam.crumbs)
+    return without_floating(field, interior(mask), seam.crumbs)
 
 
 def without_floating(field: NDArray[np.float32], mask: NDArray[np.bool_], crumbs: float) -> NDArray[np.float32]:
