@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from maquette.errors import MaquetteError
+from maquette.image_loading import opened_image
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -19,10 +19,12 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         MaquetteError: no such file, or none that can be read as a picture.
     """
+    from PIL import ImageOps
+
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
     except FileNotFoundError:
         raise MaquetteError(f"picture '{path}' does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MaquetteError as error:
         raise MaquetteError(f"'{path}' cannot be read as a picture: {error}") from None

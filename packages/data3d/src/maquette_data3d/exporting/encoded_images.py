@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from maquette.errors import MaquetteError
+from maquette.image_loading import opened_image
 
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
@@ -29,12 +30,10 @@ def as_one_of(content: bytes, kinds: tuple[str, ...]) -> tuple[bytes, str]:
     kind = kind_of(content)
     if kind in kinds:
         return content, kind
-    from PIL import Image
-
+    out = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            out = io.BytesIO()
+        with opened_image(content) as image:
             image.convert("RGBA" if "A" in image.getbands() else "RGB").save(out, "PNG")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MaquetteError(f"an image of the mesh does not decode ({type(error).__name__})") from error
+    except MaquetteError as error:
+        raise MaquetteError(f"an image of the mesh does not decode ({error})") from None
     return out.getvalue(), "png"

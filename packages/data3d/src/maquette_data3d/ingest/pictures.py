@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-import zlib
 
 import numpy as np
 
 from maquette.errors import MaquetteError
+from maquette.image_loading import RARE_FORMATS, ImageTooLargeError, decoded_image, opened_image
 
-_LARGEST_PIXELS = 64 * 2**20
 _KEPT = ("PNG", "JPEG", "WEBP")
-_READ = (*_KEPT, "BMP", "TGA", "GIF", "TIFF")
 
 
 class Pictures:
@@ -51,38 +47,26 @@ class Pictures:
 
 
 def _checked(content: bytes) -> bytes | None:
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=_READ)
-    except Image.DecompressionBombError as error:
-        raise MaquetteError("large_image: an image of more pixels than memory has room for") from error
-    except (OSError, ValueError, SyntaxError, TypeError, struct.error, zlib.error, OverflowError):
+        with opened_image(content, RARE_FORMATS) as image:
+            if image.format in _KEPT:
+                return content
+    except ImageTooLargeError:
+        raise
+    except MaquetteError:
         return None
-    with image:
-        if image.width * image.height > _LARGEST_PIXELS:
-            raise MaquetteError(f"large_image: {image.width} x {image.height}, at most {_LARGEST_PIXELS} pixels")
-        if image.format in _KEPT:
-            return content
     texels = _decode(content)
     if texels is None:
         return None
+    from PIL import Image
+
     out = io.BytesIO()
     Image.fromarray(texels).save(out, "PNG")
     return out.getvalue()
 
 
 def _decode(content: bytes) -> np.ndarray | None:
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=_READ) as image:
-                return np.asarray(image.convert("RGB"))
-    except MemoryError:
-        raise
-    except Exception:  # decoders of images raise anything at garbage; the mesh is good without
-        return None
+        return decoded_image(content, "RGB", RARE_FORMATS)
+    except MaquetteError:
+        return None  # the mesh is good without

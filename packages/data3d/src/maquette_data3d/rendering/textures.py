@@ -3,7 +3,6 @@
 # ruff: noqa: PLR0917  (compiled functions take plain positional arguments)
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,13 +11,13 @@ import numpy as np
 from numba import njit
 
 from maquette.errors import MaquetteError
+from maquette.image_loading import opened_image
 
 LINEAR = np.where(
     (_steps := np.arange(256) / 255) <= 0.04045, _steps / 12.92, ((_steps + 0.055) / 1.055) ** 2.4
 ).astype(np.float32)
 """Linear light of each sRGB byte (IEC 61966-2-1)."""
 _LARGEST = 2048
-_LARGEST_PIXELS = 64 * 2**20
 
 
 class Textures(NamedTuple):
@@ -54,14 +53,11 @@ def _pixels(data: bytes, number: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > _LARGEST_PIXELS:
-                raise MaquetteError(f"texture {number} has {image.width} x {image.height} pixels, more than 64 Mi")
+        with opened_image(data) as image:
             image.draft("RGB", (_LARGEST, _LARGEST))
             whole = image.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        words = " ".join(str(error).split())[:120]
-        raise MaquetteError(f"texture {number} is no image that can be read: {words}") from error
+    except MaquetteError as error:
+        raise MaquetteError(f"texture {number} is no image that can be read: {error}") from None
     if max(whole.size) > _LARGEST:
         whole.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
     return np.asarray(whole)

@@ -7,10 +7,11 @@ import io
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from maquette.errors import MaquetteError
+from maquette.image_loading import decoded_image
 from maquette.types import Material, Mesh
 from maquette_models.texturing.view_tokens import ATTRIBUTES
 
@@ -61,10 +62,9 @@ def decoded(image: bytes) -> NDArray[np.uint8]:
         MaquetteError: it cannot be read.
     """
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            return np.asarray(opened.convert("RGBA"))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise MaquetteError(f"an image of the mesh cannot be read: {error}") from error
+        return decoded_image(image)
+    except MaquetteError as error:
+        raise MaquetteError(f"an image of the mesh cannot be read: {error}") from None
 
 
 def encoded(pixels: NDArray[np.uint8]) -> bytes:

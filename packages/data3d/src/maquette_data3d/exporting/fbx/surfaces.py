@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
-
+from maquette.image_loading import decoded_image
 from maquette.types import Material, Mesh
 from maquette_data3d.exporting.encoded_images import as_one_of
 from maquette_data3d.exporting.fbx.document import Document
@@ -94,8 +93,7 @@ def _only(content: bytes, channel: str) -> bytes:
     """A grey PNG of one channel of an image."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(content)) as image:
-        texels = np.asarray(image.convert("RGB"))[..., "rgb".index(channel)]
+    texels = decoded_image(content, "RGB")[..., "rgb".index(channel)]
     out = io.BytesIO()
     Image.fromarray(texels).save(out, "PNG")
     return out.getvalue()

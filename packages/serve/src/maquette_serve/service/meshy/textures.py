@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from maquette.errors import MaquetteError
+from maquette.image_loading import decoded_image
 
 PLACES = {
     "base_color": ("baseColorTexture", None),
@@ -47,12 +48,11 @@ def map_png(path: Path, name: str) -> bytes:
         file.seek(start + view.get("byteOffset", 0))
         data = file.read(view["byteLength"])
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            picture = image.convert("RGB").getchannel(channel) if channel else image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        texels = decoded_image(data, "RGB")
+    except MaquetteError as error:
         raise MaquetteError(f"map '{name}' cannot be read: {error}") from None
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    Image.fromarray(texels[..., "RGB".index(channel)] if channel else texels).save(out, "PNG")
     return out.getvalue()
 
 
