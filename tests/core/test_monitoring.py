@@ -17,7 +17,7 @@ from torch import distributed, nn
 
 from maquette.errors import MaquetteError
 from maquette.monitoring.callback import Watch
-from maquette.monitoring.collectives import record_flights, tighten_timeout
+from maquette.forensics.collectives import record_flights, tighten_timeout
 from maquette.monitoring.live_tensors import describe_live_tensors
 from maquette.monitoring.noise_bins import NoiseBins
 from maquette.monitoring.on_demand import OnDemand

@@ -84,10 +84,17 @@ class MonitorConfig:
     """Whose peak the share of used arithmetic is taken of, e.g. h200; found out where empty."""
     memory_events: int = 100_000
     """How many allocations a memory snapshot remembers."""
+    hang_factor: float = 5.0
+    """How many times the slowest step a process may be silent before that is a hang; 0 never takes it for one."""
+    hang_seconds: float = 60.0
+    """How long a process may be silent at any rate."""
 
     def __post_init__(self) -> None:
         for key in ("profile_steps", "memory_events"):
             _at_least(f"monitor.{key}", getattr(self, key), 1)
+        _at_least("monitor.hang_seconds", self.hang_seconds, 0.1)
+        if self.hang_factor and self.hang_factor < 1:
+            raise ValueError(f"'monitor.hang_factor' is {self.hang_factor}; it must be 0 or at least 1")
         if self.accelerator:
             from maquette.planning.accelerators import accelerator
 

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from maquette import blocks, checkpoint, plugins
 from maquette.config import RunConfig, checked, load, resolve_block
 from maquette.errors import MaquetteError
-from maquette.monitoring.collectives import record_flights
+from maquette.forensics.collectives import record_flights
+from maquette.forensics.pulse import Pulse
 from maquette.parallel.parallelism import Parallelism
 from maquette.precision import Precision
 from maquette.runs import RunFolder, is_main_process
@@ -45,10 +46,13 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
         )
     fresh = not run.path.exists()
     parallelism: Parallelism | None = None
+    first, monitor = 60 * settings.parallel.timeout_minutes, settings.monitor
+    pulse = Pulse.of_this_process(first=first, least=monitor.hang_seconds, factor=monitor.hang_factor)
     try:
-        parallelism = start(node, settings, run)
-        with run.owned() if parallelism.main else nullcontext():
-            return Session(node, settings, run, parallelism).train()
+        with pulse.beating():
+            parallelism = start(node, settings, run)
+            with run.owned() if parallelism.main else nullcontext():
+                return Session(node, settings, run, parallelism, pulse).train()
     except MaquetteError:
         # A user's mistake before the first checkpoint leaves nothing half-written; a crash keeps what tells of it.
         if fresh and is_main_process() and not checkpoint.paths(run.checkpoints):

@@ -22,6 +22,8 @@ from maquette.engine.anomalies import ADVICE, Rollback
 from maquette.engine.randomness import fold
 from maquette.engine.step_engine import StepEngine
 from maquette.errors import MaquetteError
+from maquette.forensics.callback import SignsOfLife
+from maquette.forensics.pulse import Pulse
 from maquette.lightning_adapter import (
     EngineModule,
     EngineStrategy,
@@ -60,11 +62,14 @@ class Session:
         settings: its skeleton, checked.
         run: its folder, owned by the main process.
         parallelism: of the processes that have joined.
+        pulse: this process's signs of life.
     """
 
-    def __init__(self, node: DictConfig, settings: RunConfig, run: RunFolder, parallelism: Parallelism) -> None:
+    def __init__(
+        self, node: DictConfig, settings: RunConfig, run: RunFolder, parallelism: Parallelism, pulse: Pulse
+    ) -> None:
         self.node, self.settings, self.run, self.parallelism = node, settings, run, parallelism
-        self.mesh = parallelism.mesh
+        self.mesh, self.pulse = parallelism.mesh, pulse
         if settings.train.threads:
             torch.set_num_threads(settings.train.threads)
         self._write_down()
@@ -171,7 +176,8 @@ class Session:
 
     def _save(self, saver: checkpoint.Saver, score: float | None, wait: bool) -> None:
         state = {**self.engine.plain_state(), "data": self.data.state_dict()}
-        saver.save(self.engine.step, self.engine.state(), state, score, wait)
+        with self.pulse.during("save"):
+            saver.save(self.engine.step, self.engine.state(), state, score, wait)
 
     def train(self) -> RunFolder:
         """Train the steps that are left."""
@@ -211,6 +217,7 @@ class Session:
                 trainer.fit(EngineModule(self.engine), training, validation)
                 return
             except Rollback as rollback:
+                self.pulse.enter("restore")
                 saver.wait()
                 step = self.engine.step
                 if not checkpoint.paths(self.run.checkpoints):
@@ -231,6 +238,7 @@ class Session:
             LogMetrics(train.log_every, self._throughput()),
             SaveCheckpoints(lambda score, wait: self._save(saver, score, wait), train.checkpoint_every, request, tell),
             self._watch(),
+            SignsOfLife(self.pulse, lambda: self.engine.step, train.compile),
         ]
         if main:
             callbacks.append(ShowProgress(f"Training {self.settings.name}"))

@@ -13,7 +13,8 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest, Std
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from maquette.launching.failure import Failure, read_report, root_cause, telling_log
+from maquette.launching.aftermath import Aftermath
+from maquette.launching.failure import Failure, read_report, telling_log
 from maquette.progress import say
 
 
@@ -41,11 +42,14 @@ class Agent(LocalElasticAgent):
         logs: where their output goes.
         grace: seconds that workers get to save and leave after a signal.
         progress: something that changes when the run gets on, e.g. the name of its newest checkpoint.
+        aftermath: explains losses; its watchdog looks at the workers meanwhile.
     """
 
-    def __init__(self, spec: WorkerSpec, logs: RankLogs, grace: int, progress: Callable[[], str]) -> None:
+    def __init__(
+        self, spec: WorkerSpec, logs: RankLogs, grace: int, progress: Callable[[], str], aftermath: Aftermath
+    ) -> None:
         super().__init__(spec, logs, start_method="spawn", log_line_prefix_template="[rank ${rank}] ")
-        self.logs, self.grace, self.progress = logs, grace, progress
+        self.logs, self.grace, self.progress, self.aftermath = logs, grace, progress, aftermath
         self.failure: Failure | None = None
         self._budget = spec.max_restarts
         self._reached = progress()
@@ -62,6 +66,9 @@ class Agent(LocalElasticAgent):
                 os.kill(pid, number)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        watchdog = self.aftermath.watchdog
+        if watchdog.look({worker.global_rank: worker.id for worker in worker_group.workers}):
+            watchdog.end()
         result = super()._monitor_workers(worker_group)
         if result.state in (WorkerState.UNHEALTHY, WorkerState.FAILED):
             self._judge(result)
@@ -69,7 +76,7 @@ class Agent(LocalElasticAgent):
 
     def _judge(self, result: RunResult) -> None:
         failures = [self._read(rank, failure) for rank, failure in result.failures.items()]
-        self.failure = root_cause(failures) if failures else None
+        self.failure = self.aftermath.explain(failures) if failures else None
         if self.failure and self.failure.final:
             self._remaining_restarts = 0
             return
@@ -84,6 +91,7 @@ class Agent(LocalElasticAgent):
             left = f"restart {self._budget - self._remaining_restarts + 1}, at most {self._budget} without a checkpoint"
             point = f"from {reached}" if reached else "from the beginning"
             log = f"; its log: {self.failure.log}" if self.failure else ""
+            log = f"; see {self.failure.incident}{log}" if self.failure and self.failure.incident else log
             say(f"maquette: {self.failure or 'a worker hangs'}; going on {point} ({left}){log}")
 
     def _read(self, rank: int, failure: ProcessFailure) -> Failure:
@@ -92,7 +100,7 @@ class Agent(LocalElasticAgent):
         file = latest.error_files.get(failure.local_rank, "") if latest else ""
         message, when = read_report(file)
         log = telling_log(file, output)
-        return Failure(rank, failure.pid, failure.exitcode, when or failure.timestamp, message, log)
+        return Failure(rank, failure.pid, failure.exitcode, when or failure.timestamp, message, log, output)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 0, **more: Any) -> None:
         # A closed terminal's SIGHUP would end workers before they can save. And how torch is told its own timeout

@@ -28,6 +28,9 @@ class Failure:
         when: seconds since the epoch.
         message: what the worker reported; empty where it could not.
         log: the file that tells most: its traceback, or its standard error.
+        output: its standard error.
+        verdict: what was found out about its end, where that is more than the exit status tells.
+        incident: the folder with the evidence.
     """
 
     rank: int
@@ -36,6 +39,9 @@ class Failure:
     when: float
     message: str = ""
     log: str = ""
+    output: str = ""
+    verdict: str = ""
+    incident: str = ""
 
     @property
     def mistake(self) -> bool:
@@ -53,6 +59,8 @@ class Failure:
         return self.mistake or self.asked
 
     def __str__(self) -> str:
+        if self.verdict:
+            return self.verdict
         where = f"rank {self.rank} (pid {self.pid})"
         if self.exit_code < 0:
             return f"{where} was killed by {_signal_name(-self.exit_code)}"

@@ -20,6 +20,9 @@ from torch.distributed.elastic.rendezvous import RendezvousConnectionError, Rend
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from maquette.errors import MaquetteError
+from maquette.forensics.pulse import WATCHED
+from maquette.forensics.watchdog import Watchdog
+from maquette.launching.aftermath import Aftermath
 from maquette.launching.agent import Agent, RankLogs
 from maquette.launching.environment import worker_environment
 from maquette.launching.job import Job, progress
@@ -82,7 +85,9 @@ def launch(job: Job, placement: Placement) -> None:
     job.check(folder)
     fresh = folder is not None and not folder.exists()
     logs = (folder / "logs" / "ranks") if folder else Path(tempfile.mkdtemp(prefix="maquette_launch_"))
-    agent = _agent(job, placement, folder, logs)
+    watched = Path(tempfile.mkdtemp(prefix="maquette_watched_"))  # of this machine, whatever the run's folder is on
+    aftermath = Aftermath(Watchdog(watched, folder or logs), folder)
+    agent = _agent(job, placement, folder, logs, aftermath)
     try:
         with _signals_forwarded(agent):
             _run(agent)
@@ -90,6 +95,8 @@ def launch(job: Job, placement: Placement) -> None:
         if fresh and folder is not None and agent.failure and agent.failure.mistake and not progress(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        shutil.rmtree(watched, ignore_errors=True)
 
 
 def _run(agent: Agent) -> None:
@@ -127,10 +134,10 @@ def _ended(agent: Agent) -> MaquetteError:
     return MaquetteError(f"{failure}; no restart is left; its log: {failure.log}")
 
 
-def _agent(job: Job, placement: Placement, folder: Path | None, logs: Path) -> Agent:
+def _agent(job: Job, placement: Placement, folder: Path | None, logs: Path, aftermath: Aftermath) -> Agent:
     _quiet()
     os.environ.update(worker_environment(placement.processes, logs, os.environ))
-    os.environ[LAUNCHER] = str(os.getpid())
+    os.environ[LAUNCHER], os.environ[WATCHED] = str(os.getpid()), str(aftermath.watchdog.watched)
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(HANDLED)
     alone = placement.nodes == (1, 1) and not placement.rendezvous
     fewest, most = placement.nodes
@@ -160,7 +167,8 @@ def _agent(job: Job, placement: Placement, folder: Path | None, logs: Path) -> A
         local_addr="127.0.0.1" if alone else None,
     )
     shown = {rank for rank in placement.shown if rank < placement.processes}
-    return Agent(spec, RankLogs(str(logs), shown), placement.grace, lambda: progress(folder) if folder else "")
+    got_on = (lambda: progress(folder)) if folder else str
+    return Agent(spec, RankLogs(str(logs), shown), placement.grace, got_on, aftermath)
 
 
 @contextmanager

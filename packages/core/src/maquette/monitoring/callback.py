@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from maquette.monitoring.collectives import tighten_timeout
+from maquette.forensics.collectives import tighten_timeout
 from maquette.monitoring.on_demand import OnDemand
 
 FIRST_STEPS = 2

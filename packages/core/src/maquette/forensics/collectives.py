@@ -1,16 +1,19 @@
-"""Hangs of collectives: the flight recorder that tells who was missing, and a timeout that fits a step.
+"""Collectives under observation: the flight recorder that tells who was missing, and a timeout that fits a step.
 
 The first step may take minutes (compiling, the first touch of the data); a later one that takes as long is a hang.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from torch import distributed
 
+from maquette.durable import write_text
 from maquette.progress import say
 
 RECORDED = "2000"
@@ -31,6 +34,26 @@ def record_flights(folder: Path) -> None:
     ):
         os.environ.setdefault(name, value)
     (folder / "flights").mkdir(parents=True, exist_ok=True)
+
+
+def flight_file(folder: Path, rank: int) -> Path:
+    """Where a rank writes what it knows of its collectives when the launcher asks."""
+    return folder / f"flight.rank{rank}.json"
+
+
+def write_flight(folder: Path, rank: int) -> None:
+    """Write the flight recorder's memory as JSON, with the groups' ranks, which it does not know on gloo.
+
+    Called from a thread beside one that may wait in a collective for ever: talks to no other process.
+    """
+    if not distributed.is_initialized():
+        return
+    world = distributed.distributed_c10d._world
+    groups = {str(world.pg_names[group]): sorted(ranks) for group, ranks in world.pg_group_ranks.items()}
+    recorded = json.loads(torch._C._distributed_c10d._dump_fr_trace_json())  # type: ignore[attr-defined]
+    write_text(
+        flight_file(folder, rank), json.dumps({"rank": rank, "groups": groups, "entries": recorded.get("entries", [])})
+    )
 
 
 def tighten_timeout(slowest_step: float, *, factor: float = 20.0, least: float = 300.0) -> float | None:

@@ -1,0 +1,91 @@
+"""What the launcher finds out and keeps when workers have ended: who was the cause, what it did last, why it ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from maquette.forensics.collectives import flight_file
+from maquette.forensics.incidents import Incident, record, tail
+from maquette.forensics.watchdog import Watchdog
+from maquette.hardware import cgroups
+from maquette.launching.failure import Failure, root_cause
+from maquette.launching.worker import TRACEBACK
+from maquette.runs import RunFolder
+
+LAST_METRICS = ("train/loss", "train/grad_norm", "train/steps_per_second", "train/memory_gib")
+
+
+class Aftermath:
+    """Explains the ends of workers, each with an incident in the run's folder.
+
+    Args:
+        watchdog: knows of hangs, and the workers' last signs of life.
+        run: the run's folder; None for a command that trains nothing, of which nothing is kept.
+    """
+
+    def __init__(self, watchdog: Watchdog, run: Path | None) -> None:
+        self.watchdog, self.run = watchdog, run
+        self._kills = _memory_kills()
+
+    def explain(self, failures: Sequence[Failure]) -> Failure:
+        """The failure that the others follow from, with what was found out about it."""
+        kills, before = _memory_kills(), self._kills
+        self._kills = kills
+        cause = root_cause(failures)
+        if self.watchdog.verdict and self.watchdog.incident:
+            return self._hung(failures, cause)
+        if cause.final:
+            return cause
+        if cause.exit_code == -signal.SIGKILL and kills > before:
+            said = f"{cause} by the kernel, which had no memory left (oom_kill: {before} -> {kills})"
+            cause = replace(cause, verdict=said)
+        return replace(cause, incident=str(self._crash(failures, cause).path)) if self.run else cause
+
+    def _hung(self, failures: Sequence[Failure], cause: Failure) -> Failure:
+        verdict, incident = self.watchdog.verdict, self.watchdog.incident
+        assert verdict and incident
+        culprit = next((failure for failure in failures if failure.rank in verdict.culprits), cause)
+        return replace(culprit, verdict=f"a hang: {verdict.line}", incident=str(incident.path))
+
+    def _crash(self, failures: Sequence[Failure], cause: Failure) -> Incident:
+        assert self.run
+        ended = [failure for failure in failures if failure.exit_code != -signal.SIGTERM]
+        rows = [self._row(failure) for failure in sorted(ended, key=lambda failure: failure.rank)]
+        facts = {"rank": cause.rank, "exit_code": cause.exit_code, "message": cause.message}
+        body = "\n".join([*rows, *self._readings()])
+        incident = record(self.run, "crash", str(cause), facts, body)
+        for failure in ended:
+            if failure.log.endswith(TRACEBACK):
+                incident.keep(f"traceback.rank{failure.rank}.txt", tail(Path(failure.log)))
+            incident.keep(f"output.rank{failure.rank}.txt", tail(Path(failure.output)) if failure.output else "")
+            incident.keep(f"flight.rank{failure.rank}.json", _text(flight_file(self.watchdog.watched, failure.rank)))
+        return incident
+
+    def _row(self, failure: Failure) -> str:
+        sign = self.watchdog.sign(failure.rank)
+        known = sign is not None and sign.pid == failure.pid
+        return f"{failure}; {f'in {sign.phase}, after step {sign.step}' if known and sign else 'before its first sign'}"
+
+    def _readings(self) -> list[str]:
+        curves = RunFolder(self.run).metrics() if self.run else {}
+        told = [(name, curves[name][-1]) for name in LAST_METRICS if curves.get(name)]
+        return (
+            ["", "last readings:", *(f"  {name} {value:.6g} at step {step}" for name, (step, value) in told)]
+            if told
+            else []
+        )
+
+
+def _memory_kills() -> int:
+    group = cgroups.read()
+    return (group.oom_kills or 0) if group else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
