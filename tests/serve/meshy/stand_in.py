@@ -35,7 +35,7 @@ class FakeReplicas:
         self.orders, self.held = [], threading.Event()
         self._tickets = itertools.count()
 
-    def start(self):
+    def start(self, timeout=0.0):
         pass
 
     def close(self):
@@ -95,8 +95,7 @@ def make(folder, **settings):
     """A service with a fake engine, and its application."""
     pipelines = {name: Opened({"name": name}) for name in (*PIPELINES, *WITHOUT_RUN)}
     roles = {"text": "generator", "image": "generator", "texture": "painter", "rig": "rigger"}
-    service = Service(Settings(EngineSetup(pipelines), folder, roles=roles, **settings))
-    service.replicas = service.dispatcher.replicas = FakeReplicas()
+    service = Service(Settings(EngineSetup(pipelines), folder, roles=roles, **settings), FakeReplicas())
     return service, create_app(service)
 
 

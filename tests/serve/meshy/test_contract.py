@@ -80,7 +80,9 @@ def test_what_is_refused_says_why_in_one_line(served, path, body, status, said):
     assert list(answer.json()) == ["message"]
     assert said in answer.json()["message"]
     assert "\n" not in answer.json()["message"]
-    assert not [one for one in served.service.files.glob("*") if served.service.store.get(one.name) is None]
+    assert not [
+        one for one in served.service.files.path("files").glob("*") if served.service.store.get(one.name) is None
+    ]
 
 
 def test_failures_are_told(served):

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import random
-import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -22,88 +16,20 @@ from PIL import Image
 from maquette_serve.service.keys import Keys
 from maquette_serve.service.store import Store
 
-PLUGIN = Path(__file__).parents[1] / "engine" / "slow_pipeline.py"
-COMMAND = [Path(sys.executable).with_name("maquette"), "--plugin", str(PLUGIN), "serve", "--plugin", str(PLUGIN)]
 KEYS = [Path(sys.executable).with_name("maquette"), "keys"]
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class Server:
-    def __init__(self, folder, *words):
-        self.folder, self.words, self.port = folder, words, free_port()
-        self.process = None
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-
-    def start(self):
-        command = [*COMMAND, "--data", str(self.folder), "--port", str(self.port), *self.words]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-        return self
-
-    def ready(self):
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.process.stderr.read().decode()[-2000:]
-            try:
-                if self.client.get("/readyz").status_code == 200:
-                    return self
-            except httpx.TransportError:
-                time.sleep(0.1)
-        raise AssertionError("the server was not ready")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def make(self, headers=None, **body):
-        return self.client.post("/v1/tasks", json={"pipeline": "slow", **body}, headers=headers)
-
-    def wait(self, identity, headers=None):
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            task = self.client.get(f"/v1/tasks/{identity}", headers=headers).json()
-            if task["status"] in ("SUCCEEDED", "FAILED", "CANCELED"):
-                return task
-            time.sleep(0.05)
-        raise AssertionError(f"not over: {task}")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("service")).start().ready()
-    yield server
-    server.process.terminate()
-    server.process.wait(30)
-
-
-def events_of(server, identity, after=None):
-    headers = {"Last-Event-ID": str(after)} if after else {}
-    found = []
-    with server.client.stream("GET", f"/v1/tasks/{identity}/events", headers=headers) as answer:
-        number = None
-        for line in answer.iter_lines():
-            if line.startswith("id: "):
-                number = int(line[4:])
-            if line.startswith("data: "):
-                found.append((number, json.loads(line[6:])))
-    return found
 
 
 def test_a_task_is_made_followed_and_fetched(server):
     made = server.make(prompt="a tetrahedron", steps=20, seed=2, formats=["glb", "stl"])
     assert made.status_code == 202
     identity = made.json()["id"]
-    told = events_of(server, identity)
+    told = server.events(identity)
     shares = [state["progress"] for _, state in told]
     assert shares == sorted(shares)
     assert told[-1][1]["status"] == "SUCCEEDED"
     assert told[-1][1]["metadata"]["seed"] == 2
     middle = len(told) // 2
-    assert events_of(server, identity, told[middle][0]) == told[middle + 1 :]
+    assert server.events(identity, told[middle][0]) == told[middle + 1 :]
     files = told[-1][1]["files"]
     assert sorted(files) == ["model.glb", "model.stl", "thumbnail.png"]
     assert server.client.get(files["model.glb"]).content[:4] == b"glTF"
@@ -191,10 +117,9 @@ def test_health_and_figures(server):
     assert "slow" in [one["name"] for one in server.client.get("/v1/pipelines").json()]
 
 
-def test_others_need_keys(tmp_path):
-    refused = subprocess.run(
-        [*COMMAND, "--data", str(tmp_path), "--host", "0.0.0.0"], capture_output=True, text=True, check=False
-    )
+def test_others_need_keys(tmp_path, new_server):
+    server = new_server(tmp_path)
+    refused = subprocess.run([*server.command, "--host", "0.0.0.0"], capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "make a key first" in refused.stderr
     made = subprocess.run(
@@ -203,7 +128,7 @@ def test_others_need_keys(tmp_path):
     keys = Keys(Store(f"sqlite:///{tmp_path}/tasks.db").engine)
     ann, eve = ({"Authorization": f"Bearer {text.strip()}"} for text in (made.stdout, keys.create("eve", ("read",))))
     assert made.stdout.strip() not in str(keys.all())
-    server = Server(tmp_path).start().ready()
+    server.start().ready()
     try:
         for path in ("/v1/tasks", "/v1/pipelines", "/metrics"):
             assert server.client.get(path).status_code == 401
@@ -217,67 +142,6 @@ def test_others_need_keys(tmp_path):
         assert server.client.get("/v1/tasks", headers=ann).status_code == 401
     finally:
         server.kill()
-
-
-def test_a_killed_server_loses_nothing_and_does_nothing_twice(tmp_path):
-    kill_and_check(tmp_path, servers=1, engines=1)
-
-
-@pytest.mark.slow
-def test_servers_and_engines_killed_twenty_times(tmp_path):
-    kill_and_check(tmp_path, servers=20, engines=20)
-
-
-def kill_and_check(folder, servers, engines):
-    """SIGKILL with tasks waiting and under way; whoever is next ends each of them once."""
-    server = Server(folder).start().ready()
-    accepted, stop = [], threading.Event()
-
-    def ask():
-        client = httpx.Client(base_url=server.client.base_url, timeout=5)
-        while not stop.is_set():
-            try:
-                answer = client.post("/v1/tasks", json={"pipeline": "slow", "steps": 20})
-                if answer.status_code == 202:
-                    accepted.append(answer.json()["id"])
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    chance = random.Random(servers)
-    try:
-        for _ in range(servers):
-            time.sleep(chance.uniform(0.2, 2.0))
-            server.kill()
-            server.start().ready()
-        for _ in range(engines):
-            time.sleep(chance.uniform(0.2, 2.0))
-            os.kill(engine_of(server.process.pid), signal.SIGKILL)
-            server.ready()
-        stop.set()
-        thread.join()
-        assert len(accepted) > 2
-        for identity in accepted:
-            task = server.wait(identity)
-            assert task["status"] == "SUCCEEDED" or "given up after 3 attempts" in task["error"], task
-            ends = [state for _, state in events_of(server, identity) if state["status"] in ("SUCCEEDED", "FAILED")]
-            assert len(ends) == 1
-            for address in task["files"].values():
-                assert server.client.get(address).status_code == 200
-    finally:
-        stop.set()
-        server.kill()
-
-
-def engine_of(server):
-    """The process that has the device."""
-    lists = Path(f"/proc/{server}/task").glob("*/children")  # a child belongs to the thread that started it
-    for child in " ".join(path.read_text() for path in lists).split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("the server has no engine")
 
 
 def test_the_clients_and_the_command(server, tmp_path):

@@ -220,15 +220,17 @@ def test_what_is_kept_long_enough_is_swept(tmp_path):
     service = Service(Settings(EngineSetup({"slow": Opened()}), tmp_path, retention_hours=0.0))
     made = service.store.create(task())
     kept = service.store.create(task())
-    for one in (made, kept):
-        (service.files / one.id / "1").mkdir(parents=True)
+    folders = [service.files.path(f"files/{one.id}/1") for one in (made, kept)]
+    upload = service.files.path(service.new_upload("ann", ".png")[1])
+    for folder in (*folders, upload.parent):
+        folder.mkdir(parents=True)
+    upload.touch()
     service.store.succeed(service.store.claim("server"), {})
-    (service.uploads / "ann" / "old").mkdir(parents=True)
     time.sleep(0.01)
     service.sweep()
     assert [service.store.get(one.id) is None for one in (made, kept)] == [True, False]
-    assert [(service.files / one.id).exists() for one in (made, kept)] == [False, True]
-    assert list((service.uploads / "ann").iterdir()) == []
+    assert [folder.exists() for folder in folders] == [False, True]
+    assert not upload.exists()
 
 
 def test_a_folder_has_one_server_at_a_time(tmp_path):

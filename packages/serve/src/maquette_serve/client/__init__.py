@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from maquette_serve.client.async_client import AsyncClient
 from maquette_serve.client.client import Client
-from maquette_serve.client.messages import RemoteTask
+from maquette_serve.client.messages import RemoteStage, RemoteTask
 
-__all__ = ["AsyncClient", "Client", "RemoteTask"]
+__all__ = ["AsyncClient", "Client", "RemoteStage", "RemoteTask"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import httpx
@@ -15,6 +15,16 @@ from maquette.errors import MaquetteError
 OVER = ("SUCCEEDED", "FAILED", "CANCELED")
 KEY_VARIABLE, URL_VARIABLE = "MAQUETTE_API_KEY", "MAQUETTE_URL"
 LOCAL_URL = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True)
+class RemoteStage:
+    """A piece of a task's work that is done: its pipeline, what is known of its mesh, and addresses of its files."""
+
+    pipeline: str
+    metadata: Mapping[str, Any]
+    faces: int
+    files: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class RemoteTask:
         error: why it failed.
         files: addresses by names.
         metadata: of what was made.
+        faces: of its mesh.
+        stages: the pieces of its work that are done.
     """
 
     id: str
@@ -38,6 +50,8 @@ class RemoteTask:
     error: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] | None = None
+    faces: int | None = None
+    stages: tuple[RemoteStage, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -55,8 +69,19 @@ def settings(url: str | None, key: str | None) -> dict[str, Any]:
 
 def task_of(answer: Mapping[str, Any]) -> RemoteTask:
     """The task of an answer."""
-    known = RemoteTask.__dataclass_fields__
-    return RemoteTask(**{name: value for name, value in answer.items() if name in known})
+    return RemoteTask(**{**known(RemoteTask, answer), "stages": tuple(stages_of(answer.get("stages", ())))})
+
+
+def stages_of(answers: Iterable[Mapping[str, Any]]) -> Iterator[RemoteStage]:
+    """The stages of an answer's task."""
+    for answer in answers:
+        yield RemoteStage(**known(RemoteStage, answer))
+
+
+def known(kind: type, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an answer what this client knows: a newer service may tell more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in answer.items() if name in names}
 
 
 def checked(answer: httpx.Response) -> httpx.Response:

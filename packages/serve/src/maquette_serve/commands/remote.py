@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
@@ -11,6 +12,7 @@ from maquette.config import read_words
 from maquette.progress import say
 
 URL = click.option("--url", default=None, help="The service; default: MAQUETTE_URL, or this machine's.")
+KNOWN_TO_ALL = ("prompt", "seed", "guidance", "steps", "class_name", "finish")
 KEY = click.option("--key", default=None, help="An API key; default: MAQUETTE_API_KEY.")
 
 
@@ -38,6 +40,13 @@ def pipelines(url: str | None, key: str | None) -> None:
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="A picture; repeat for views.")
 @click.option("--mesh", default=None, type=click.Path(path_type=Path), help="A mesh to change or to follow.")
 @click.option("--seed", default=None, type=click.IntRange(0), help="The same seed gives the same mesh.")
+@click.option(
+    "--then",
+    "following",
+    multiple=True,
+    metavar="PIPELINE[,key=value ...]",
+    help="What is done with the mesh then, e.g. --then paint,prompt='old wood' --then rig.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or .obj, .stl, .usdz, ...)")
 @URL
 @KEY
@@ -48,6 +57,7 @@ def make(  # noqa: PLR0917 - click passes by name
     images: tuple[Path, ...],
     mesh: Path | None,
     seed: int | None,
+    following: tuple[str, ...],
     out: Path,
     url: str | None,
     key: str | None,
@@ -67,8 +77,19 @@ def make(  # noqa: PLR0917 - click passes by name
             images=[client.upload(path) for path in images] or None,
             mesh=None if mesh is None else client.upload(mesh),
             options=options or None,
+            then=[work_of(word) for word in following] or None,
             formats=[out.suffix.removeprefix(".")],
         )
         say(f"task {task.id}, seed {task.seed}")
         client.download(client.wait(task.id), f"model{out.suffix}", out)
     click.echo(f"{out}  {prompt}")
+
+
+def work_of(word: str) -> dict[str, Any]:
+    """A piece of work, of "PIPELINE[,key=value ...]": what every pipeline knows, and else options."""
+    from omegaconf import OmegaConf
+
+    pipeline, *changes = word.split(",")
+    given = cast(dict[str, Any], OmegaConf.to_container(read_words(tuple(changes))))
+    work = {name: given.pop(name) for name in KNOWN_TO_ALL if name in given}
+    return {"pipeline": pipeline, **work, "options": given}

@@ -7,13 +7,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from opentelemetry.trace import Span
 
 from maquette.errors import MaquetteError
-from maquette_serve.engine.job import ENDS, Event
-from maquette_serve.engine.replicas import LOST, Replicas
+from maquette_serve.engine.job import ENDS, Event, Order
+from maquette_serve.engine.replicas import LOST
+from maquette_serve.service import tracing
+from maquette_serve.service.files import Files
 from maquette_serve.service.orders import order_of
 from maquette_serve.service.store import Store
 from maquette_serve.service.task import Task
@@ -23,14 +27,41 @@ PAUSE = 0.2
 """Seconds between two looks into the store for tasks that other servers took in."""
 TOLD_EVERY = 0.5
 """Seconds between two notes of a task's progress: each is written to the disk."""
+KEPT = "kept"
+"""The event of an order that succeeded and whose files are where all servers find them."""
+
+
+class Engines(Protocol):
+    """Who does the work, wherever: `Replicas`, or `RayReplicas`."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether orders are taken."""
+
+    @property
+    def waiting(self) -> int:
+        """Orders that are not ended."""
+
+    def start(self, timeout: float = 600.0) -> None:
+        """Waits until the first is ready."""
+
+    def submit(self, order: Order, report: Callable[[Event], None]) -> int:
+        """Takes an order and tells what becomes of it."""
+
+    def cancel(self, ticket: int) -> None:
+        """An order is not wanted any more."""
+
+    def close(self) -> None:
+        """Ends them."""
 
 
 @dataclass
 class Held:
-    """A task that an engine has, and when its progress was last written down."""
+    """A task of which an engine has a piece of work, and when its progress was last written down."""
 
     task: Task
     ticket: int
+    span: Span
     told: float = 0.0
 
 
@@ -40,7 +71,7 @@ class Dispatcher:
     Args:
         store: of the tasks.
         replicas: the engines.
-        folder: where each task has a folder for its files, and each of its attempts one in that.
+        files: where each task has a folder, and each of its attempts one in that.
         changed: called with the task's id when something is told of it.
         holder: the name of this server: what one of the same name held before is claimed anew at once.
         most: how many tasks the engines have at most.
@@ -50,18 +81,19 @@ class Dispatcher:
     def __init__(
         self,
         store: Store,
-        replicas: Replicas,
-        folder: Path,
+        replicas: Engines,
+        files: Files,
         changed: Callable[[str], None],
         holder: str = "server",
         *,
         most: int = 64,
         sweep: Callable[[], None] = lambda: None,
     ) -> None:
-        self.store, self.replicas, self.folder, self.holder, self.most = store, replicas, folder, holder, most
+        self.store, self.replicas, self.files, self.holder, self.most = store, replicas, files, holder, most
         self.changed, self.sweep = changed, sweep
         self.held: dict[str, Held] = {}
         self._heard: queue.Queue[tuple[str, Event] | None] = queue.Queue()
+        self._keepers = ThreadPoolExecutor(4, "keeper")
         self._closed = False
         self._thread = threading.Thread(target=self.run, name="dispatcher", daemon=True)
 
@@ -76,6 +108,7 @@ class Dispatcher:
         self._heard.put(None)
         if self._thread.is_alive():
             self._thread.join(10)
+        self._keepers.shutdown(wait=False, cancel_futures=True)
 
     def wake(self) -> None:
         """There may be a new task."""
@@ -120,25 +153,52 @@ class Dispatcher:
             held = self.held.get(identity)
             if held is not None and (event.kind != "progress" or time.monotonic() - held.told > TOLD_EVERY):
                 held.told = time.monotonic()
-                self._note(held.task, event)
+                self._note(held, event)
                 self.changed(identity)
 
-    def _note(self, task: Task, event: Event) -> None:
+    def _note(self, held: Held, event: Event) -> None:
+        task, pieces = held.task, len(held.task.works)
         if event.kind == "succeeded":
-            assert event.delivered is not None  # it succeeded
-            delivered = event.delivered
-            result: dict[str, Any] = {"metadata": plain(delivered.metadata), "faces": delivered.faces}
-            result |= {"files": list(delivered.files), "attempt": task.attempt}
-            self.store.succeed(task, result)
+            self._keepers.submit(self._keep, held, event)
+            return
+        if event.kind == KEPT:
+            self._done(held, event)
         elif event.kind == "failed":
-            self.store.fail(task, event.error)
+            where = f"{task.works[len(task.stages)]['pipeline']}: " if pieces > 1 else ""
+            self.store.fail(task, where + event.error)
         elif event.kind in (LOST, "cancelled"):
             # Cancelled here without the store's word means that the engine was closed.
             self.store.release(task)
         else:
-            self.store.progressed(task, int(100 * event.progress))
-        if event.kind in (*ENDS, LOST):
+            held.span.add_event("progress", {"progress": event.progress})
+            self.store.progressed(task, int(100 * (len(task.stages) + event.progress) / pieces))
+        if event.kind in (*ENDS, KEPT, LOST):
+            tracing.ended(held.span, event.error or ("" if event.kind == KEPT else event.kind))
             del self.held[task.id]
+
+    def _keep(self, held: Held, event: Event) -> None:
+        """Sends files to where all servers find them; on a thread of its own, since that may take long."""
+        assert event.delivered is not None  # it succeeded
+        task = held.task
+        try:
+            with tracing.within(held.span, "files"):
+                self.files.keep(f"{attempt_of(task)}/{name}" for name in event.delivered.files)
+            self._heard.put((task.id, replace(event, kind=KEPT)))
+        except MaquetteError as error:
+            log.error("the files of task %s are lost, and it is begun again: %s", task.id, error)
+            self._heard.put((task.id, replace(event, kind=LOST, error=str(error))))
+
+    def _done(self, held: Held, event: Event) -> None:
+        assert event.delivered is not None  # it succeeded
+        task, delivered = held.task, event.delivered
+        stage: dict[str, Any] = {"pipeline": task.works[len(task.stages)]["pipeline"], "faces": delivered.faces}
+        stage |= {"metadata": plain(delivered.metadata)}
+        stage |= {"files": {name: f"{attempt_of(task)}/{name}" for name in delivered.files}}
+        result = {"stages": [*task.stages, stage]}
+        if len(result["stages"]) < len(task.works):
+            self.store.advance(task, int(100 * len(result["stages"]) / len(task.works)), result)
+        else:
+            self.store.succeed(task, result)
 
     def _claim(self) -> None:
         while len(self.held) < self.most and self.replicas.ready and not self._closed:
@@ -146,16 +206,25 @@ class Dispatcher:
             if task is None:
                 return
             self.changed(task.id)
-            attempt = self.folder / task.id / str(task.attempt)
+            pipeline = task.works[len(task.stages)]["pipeline"]
+            carrier = task.inputs.get("trace", {})
+            span = tracing.begun(f"make {pipeline}", carrier, task=task.id, attempt=task.attempt, pipeline=pipeline)
             try:
+                attempt = self.files.path(attempt_of(task))
                 attempt.mkdir(parents=True, exist_ok=True)
-                order = order_of(task, attempt)
+                order = order_of(task, attempt, self.files)
                 ticket = self.replicas.submit(order, lambda event, identity=task.id: self._heard.put((identity, event)))
             except (MaquetteError, OSError) as error:
+                tracing.ended(span, str(error))
                 self.store.fail(task, str(error))
                 self.changed(task.id)
             else:
-                self.held[task.id] = Held(task, ticket)
+                self.held[task.id] = Held(task, ticket, span)
+
+
+def attempt_of(task: Task) -> str:
+    """The key below which an attempt has its files."""
+    return f"files/{task.id}/{task.attempt}"
 
 
 def plain(value: Any) -> Any:

@@ -10,19 +10,22 @@ from omegaconf import OmegaConf
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import RunFolder
 from maquette_serve.engine.worker import Opened
-from maquette_serve.service.native import about
 
 GENERATORS = ("text_to_3d", "voxset", "sparse_voxels")
+PAINTERS = ("texture", "view_texture")
 PLAYERS: dict[str, tuple[str, ...]] = {
     "text": GENERATORS,
     "image": GENERATORS,
-    "texture": ("texture", "view_texture"),
+    "texture": PAINTERS,
     "rig": ("rig",),
     "animate": ("animate",),
     "remesh": ("remesh",),
     "unwrap": ("unwrap",),
     "print": ("print_check",),
     "finish": ("finish",),
+    "edit": ("edit",),
+    "texture_edit": ("texture_edit",),
+    "parts": ("parts",),
 }
 """Roles, and the registered pipelines that can play them; of several in an engine the first does."""
 ROLES = tuple(PLAYERS)
@@ -48,7 +51,7 @@ def roles_of(pipelines: Mapping[str, Opened], chosen: Mapping[str, str] | None =
             raise unknown_name("pipeline", name, pipelines, where=f"for role '{role}'")
     found: dict[str, str] = {}
     for name, opened in pipelines.items():
-        for role in _can_play(opened):
+        for role in roles_played(opened):
             found.setdefault(role, name)
     return {**found, **chosen}
 
@@ -68,17 +71,30 @@ def read_roles(words: Sequence[str]) -> dict[str, str]:
     return roles
 
 
-def _can_play(opened: Opened) -> Iterator[str]:
+def changes_mesh(roles: Sequence[str]) -> bool:
+    """Whether who plays those roles changes a mesh, and makes none of its own."""
+    return bool(roles) and not {"text", "image"} & {*roles}
+
+
+def roles_played(opened: Opened) -> list[str]:
+    """The roles that a pipeline can play."""
     kind = about(opened)
-    for role, players in PLAYERS.items():
-        if kind in players and (players is not GENERATORS or role in _reads(opened)):
-            yield role
+    can = [role for role, players in PLAYERS.items() if kind in players]
+    return [role for role in can if kind not in GENERATORS or role in reads(opened)]
 
 
-def _reads(opened: Opened) -> set[str]:
-    """What a generator can be told: "text" (words, or a class), "image", or both."""
+def about(opened: Opened) -> str:
+    """What kind of pipeline it is: the registered name."""
+    name = opened.block.get("name")
+    if name is None and opened.run is not None:
+        name = RunFolder(opened.run).read_config().pipeline.get("name")
+    return str(name or "")
+
+
+def reads(opened: Opened) -> set[str]:
+    """What a run's model can be told: "text" (words, or a class), "image", or both."""
     if opened.run is None:
-        return {"text"}
+        return {"text", "image"} if about(opened) not in GENERATORS else {"text"}
     model = OmegaConf.to_container(RunFolder(opened.run).read_config().model)
     names = set(_conditioners(model.get("conditioner")))  # type: ignore[union-attr]  # a model's block is a mapping
     pictures = names & PICTURES

@@ -6,25 +6,27 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import re
 import secrets
-import shutil
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from maquette.errors import MaquetteError
 from maquette_serve.engine.replicas import Replicas
 from maquette_serve.engine.worker import EngineSetup
-from maquette_serve.service.dispatcher import Dispatcher
+from maquette_serve.service import tracing
+from maquette_serve.service.dispatcher import Dispatcher, Engines
 from maquette_serve.service.fetching import PublicServers
+from maquette_serve.service.files import Files
 from maquette_serve.service.keys import Key, Keys, Rates
+from maquette_serve.service.messages import LARGEST_SEED
 from maquette_serve.service.store import Store
 from maquette_serve.service.task import Task, new_id
 
-LARGEST_SEED = 2**31 - 1
+_UPLOAD = re.compile(r"[0-9a-f-]{36}\.[a-z0-9]{1,8}", re.ASCII)
 
 
 class TooMany(MaquetteError):
@@ -39,6 +41,7 @@ class Settings:
         engines: what each engine opens.
         folder: of the database and the files.
         database: URL of SQLAlchemy; "" is SQLite in the folder.
+        object_store: URL of fsspec, of files that several servers share; "" is the folder.
         replicas: engines.
         upload_bytes: the largest upload, and the largest body of a request.
         attempts: how often a task is begun.
@@ -50,6 +53,7 @@ class Settings:
     engines: EngineSetup
     folder: Path
     database: str = ""
+    object_store: str = ""
     replicas: int = 1
     upload_bytes: int = 100 * 2**20
     attempts: int = 3
@@ -60,12 +64,19 @@ class Settings:
 
 @dataclass(eq=False)
 class Service:
-    """Tasks are taken in, shown, cancelled and forgotten here, whatever address they came by."""
+    """Tasks are taken in, shown, cancelled and forgotten here, whatever address they came by.
+
+    Args:
+        settings: how it runs.
+        engines: who does the work; by default processes of this machine.
+    """
 
     settings: Settings
+    engines: Engines | None = None
     store: Store = field(init=False)
     keys: Keys = field(init=False)
-    replicas: Replicas = field(init=False)
+    files: Files = field(init=False)
+    replicas: Engines = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     rates: Rates = field(default_factory=Rates)
     loop: asyncio.AbstractEventLoop | None = None
@@ -84,21 +95,12 @@ class Service:
         url = settings.database or f"sqlite:///{settings.folder / 'tasks.db'}"
         self.store = Store(url, settings.attempts, retention=int(settings.retention_hours * 3_600_000))
         self.keys = Keys(self.store.engine)
-        self.replicas = Replicas(settings.engines, settings.replicas)
+        self.files = Files(settings.folder, settings.object_store)
+        self.replicas = self.engines or Replicas(settings.engines, settings.replicas)
         most = settings.engines.active * settings.replicas
         self.dispatcher = Dispatcher(
             self.store, self.replicas, self.files, self._changed, holder, most=most, sweep=self.sweep
         )
-
-    @property
-    def files(self) -> Path:
-        """Where tasks have their files."""
-        return self.settings.folder / "files"
-
-    @property
-    def uploads(self) -> Path:
-        """Where uploads lie, by owner."""
-        return self.settings.folder / "uploads"
 
     def start(self) -> None:
         """Starts the engines, then what gives them tasks; tasks are taken in meanwhile.
@@ -131,14 +133,17 @@ class Service:
             MaquetteError: no such pipeline, a webhook that is not https, or an idempotency key that came with another
                 body.
         """
-        if task.pipeline not in self.settings.engines.pipelines:
-            known = ", ".join(self.settings.engines.pipelines)
-            raise MaquetteError(f"there is no pipeline '{task.pipeline}'; known: {known}")
+        for work in task.works:
+            if work["pipeline"] not in self.settings.engines.pipelines:
+                known = ", ".join(self.settings.engines.pipelines)
+                raise MaquetteError(f"there is no pipeline '{work['pipeline']}'; known: {known}")
         if webhook:
             PublicServers().checked(webhook)
         if self.store.unfinished(key.id) >= key.queue:
             raise TooMany(f"{key.queue} tasks of this key are not over yet; wait for one of them")
         body = json.dumps(task.body, sort_keys=True)
+        if trace := tracing.carried():
+            task = replace(task, inputs={**task.inputs, "trace": trace})
         made = self.store.create(task, idempotency, hashlib.sha256(body.encode()).hexdigest(), webhook)
         self.dispatcher.wake()
         return made
@@ -159,32 +164,30 @@ class Service:
     def forget(self, task: Task) -> None:
         """Cancels a task where it is under way, and removes it and its files."""
         self.cancel(task)
-        shutil.rmtree(self.files / task.id, ignore_errors=True)
+        self.files.remove(f"files/{task.id}")
         self.store.remove(task.id)
 
     def sweep(self) -> None:
         """Forgets tasks whose time of keeping is over, with their files, and uploads that are as old."""
         for identity in self.store.expired():
-            shutil.rmtree(self.files / identity, ignore_errors=True)
+            self.files.remove(f"files/{identity}")
             self.store.remove(identity)
-        oldest = time.time() - 3600 * self.settings.retention_hours
-        for folder in self.uploads.glob("*/*"):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
+        self.files.sweep(self.settings.retention_hours)
 
     def file_of(self, task: Task, name: str) -> Path | None:
         """A file that a task made, or None where it made none of that name."""
-        if name not in task.result.get("files", ()):
-            return None
-        path = self.files / task.id / str(task.result["attempt"]) / name
-        return path if path.is_file() else None
+        key = task.files.get(name)
+        return None if key is None else self.files.local(key)
 
-    def upload_of(self, owner: str, identity: str) -> Path | None:
-        """The file of an upload, or None where that owner has none of that id."""
-        folder = self.uploads / owner / identity
-        if "/" in identity or ".." in identity or not folder.is_dir():
-            return None
-        return next((path for path in folder.iterdir() if path.is_file()), None)
+    def new_upload(self, owner: str, suffix: str) -> tuple[str, str]:
+        """The id of an upload, and the key of its file."""
+        identity = new_id() + suffix
+        return identity, f"uploads/{owner}/{identity}"
+
+    def upload_of(self, owner: str, identity: str) -> str | None:
+        """The key of an upload's file, or None where that owner has none of that id."""
+        key = f"uploads/{owner}/{identity}"
+        return key if _UPLOAD.fullmatch(identity) and self.files.local(key) is not None else None
 
     def listen(self, identity: str) -> asyncio.Event:
         """Set whenever something is told of a task; on the server's event loop alone."""

@@ -103,7 +103,7 @@ class Store:
     def claim(self, holder: str) -> Task | None:
         """The most urgent task that nobody holds, now held by `holder`; None where there is none.
 
-        A task that was begun too often already fails here.
+        A task that was begun too often already fails here; each piece of work that is done allows for one more.
         """
         while True:
             with self.engine.begin() as connection:
@@ -111,11 +111,11 @@ class Store:
                 if row is None:
                     return None
                 task = task_of(row)
-                if task.attempt <= self.attempts:
+                if task.attempt <= self.attempts + len(task.stages):
                     self._note(connection, task)
                     return task
-                words = f"given up after {self.attempts} attempts: the engine died each time"
-                self._end(connection, task, FAILED, words, {})
+                words = f"given up after {self.attempts} attempts: the engine or the store of files was lost each time"
+                self._finish(connection, held(task), FAILED, words)
 
     def _claiming(self, holder: str) -> Any:
         now = now_ms()
@@ -158,21 +158,30 @@ class Store:
                 self._note(connection, task_of(row))
         return row is not None
 
+    def advance(self, task: Task, progress: int, result: Mapping[str, Any]) -> bool:
+        """A piece of work is done, and the next may be claimed at once; False where it was not held any more."""
+        changes = {"result": dict(result), "progress": progress, "lease": 0}
+        with self.engine.begin() as connection:
+            row = connection.execute(update(TASKS).where(held(task)).values(changes).returning(*COLUMNS)).first()
+            if row is not None:
+                self._note(connection, task_of(row))
+        return row is not None
+
     def succeed(self, task: Task, result: Mapping[str, Any]) -> bool:
         """Ends an attempt's task; False where it was not held any more."""
         with self.engine.begin() as connection:
-            return self._end(connection, task, SUCCEEDED, "", result)
+            return self._finish(connection, held(task), SUCCEEDED, result=result)
 
     def fail(self, task: Task, error: str) -> bool:
-        """As `succeed`, with why there is no result."""
+        """As `succeed`, with why it came to nothing; what came of its first pieces of work stays."""
         with self.engine.begin() as connection:
-            return self._end(connection, task, FAILED, error, {})
+            return self._finish(connection, held(task), FAILED, error)
 
     def cancel(self, identity: str, owner: str) -> Task | None:
         """Ends a task that is not over, whoever holds it; the task as it then is."""
         with self.engine.begin() as connection:
             where = and_(TASKS.c.id == identity, TASKS.c.owner == owner, TASKS.c.status.not_in(OVER))
-            self._finish(connection, where, CANCELED, "", {})
+            self._finish(connection, where, CANCELED)
         return self.get(identity, owner)
 
     def remove(self, identity: str) -> None:
@@ -195,13 +204,19 @@ class Store:
             rows = connection.execute(query.order_by(EVENTS.c.sequence))
             return [TaskEvent(row.sequence, row.task, row.state) for row in rows]
 
-    def _end(self, connection: Connection, task: Task, status: str, error: str, result: Mapping[str, Any]) -> bool:
-        return self._finish(connection, held(task), status, error, result)
-
-    def _finish(self, connection: Connection, where: Any, status: str, error: str, result: Mapping[str, Any]) -> bool:
+    def _finish(
+        self,
+        connection: Connection,
+        where: Any,
+        status: str,
+        error: str = "",
+        result: Mapping[str, Any] | None = None,
+    ) -> bool:
         now = now_ms()
-        changes: dict[str, Any] = {"status": status, "error": error, "result": dict(result), "finished": now}
+        changes: dict[str, Any] = {"status": status, "error": error, "finished": now}
         changes |= {"expires": now + self.retention, "holder": None, "lease": None}
+        if result is not None:
+            changes["result"] = dict(result)
         if status == SUCCEEDED:
             changes["progress"] = 100
         ending = update(TASKS).where(where).values(changes).returning(*COLUMNS, TASKS.c.webhook)
@@ -224,8 +239,9 @@ def _same_time_before(task: Task) -> Any:
 
 
 def held(task: Task) -> Any:
-    """Whether an attempt is the one that counts."""
-    return and_(TASKS.c.id == task.id, TASKS.c.attempt == task.attempt, TASKS.c.status == IN_PROGRESS)
+    """Whether an attempt is the one that counts: begun last, and not let go since."""
+    mine = and_(TASKS.c.id == task.id, TASKS.c.attempt == task.attempt)
+    return and_(mine, TASKS.c.status == IN_PROGRESS, TASKS.c.lease != 0)
 
 
 def task_of(row: Row[Any]) -> Task:

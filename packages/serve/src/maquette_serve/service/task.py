@@ -36,15 +36,17 @@ class Task:
         id: a UUID of version 7.
         owner: the key that asked.
         kind: under which address it is found, such as "text-to-3d"; "task" for the native ones.
-        pipeline: what the engine is asked for.
-        inputs: as the engine is asked: prompt, seed, where pictures and meshes lie, finishing, formats.
+        pipeline: what the engine is asked for; of several pieces of work, for the first.
+        inputs: as the engine is asked: prompt, seed, keys of the files of pictures and meshes, finishing, formats; and
+            `then`, the pieces of work that follow, each on the mesh of the one before.
         body: what the caller sent, to be shown again.
         status: PENDING, IN_PROGRESS, SUCCEEDED, FAILED or CANCELED.
         progress: 0 to 100.
         priority: one of more goes before.
-        attempt: how often an engine has begun it.
+        attempt: how often an engine has begun a piece of it.
         error: why it failed.
-        result: metadata, and the names of files in its folder.
+        result: `stages`, one for each piece of work that is done: its pipeline, metadata, faces, and keys of files by
+            their names.
         created, started, finished, expires: when.
     """
 
@@ -69,6 +71,26 @@ class Task:
     def over(self) -> bool:
         """Whether nothing will change any more."""
         return self.status in OVER
+
+    @property
+    def works(self) -> list[Mapping[str, Any]]:
+        """All pieces of work, the first of them the task's own."""
+        return [{**self.inputs, "pipeline": self.pipeline}, *self.inputs.get("then", ())]
+
+    @property
+    def stages(self) -> list[Mapping[str, Any]]:
+        """What came of the pieces that are done."""
+        return list(self.result.get("stages", ()))
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Keys of all files by their names."""
+        return {name: key for stage in self.stages for name, key in stage["files"].items()}
+
+    @property
+    def made(self) -> Mapping[str, Any]:
+        """Metadata and faces of what the task was to make; nothing while pieces of it are not done."""
+        return self.stages[-1] if len(self.stages) == len(self.works) else {}
 
 
 @dataclass(frozen=True)

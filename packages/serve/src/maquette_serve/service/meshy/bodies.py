@@ -60,6 +60,7 @@ class TextTo3D(Shaped, Textured):
     mode: Literal["preview", "refine"]
     prompt: str = Field("", max_length=LONGEST_PROMPT)
     preview_task_id: str | None = None
+    should_texture: bool = Field(False, description="Paints a preview in the same task.")
     texture_prompt: str = Field("", max_length=LONGEST_PROMPT)
     texture_image_url: str | None = Field(None, max_length=LONGEST_ADDRESS)
 
@@ -75,7 +76,22 @@ class TextTo3D(Shaped, Textured):
         return self
 
 
-class ImageTo3D(Shaped):
+class OfPictures(Shaped, Textured):
+    """A shape of pictures, and its textures."""
+
+    should_texture: bool | None = Field(None, description="Absent: where the server can paint what pictures show.")
+    texture_prompt: str = Field("", max_length=LONGEST_PROMPT)
+    texture_image_url: str | None = Field(None, max_length=LONGEST_ADDRESS)
+
+    @model_validator(mode="after")
+    def one_style(self) -> OfPictures:
+        """Refuses two."""
+        if self.texture_prompt and self.texture_image_url:
+            raise ValueError("give texture_prompt or texture_image_url, not both")
+        return self
+
+
+class ImageTo3D(OfPictures):
     """A shape of one picture."""
 
     image_url: str | None = Field(None, max_length=LONGEST_ADDRESS)
@@ -91,7 +107,7 @@ class ImageTo3D(Shaped):
         return self
 
 
-class MultiImageTo3D(Shaped):
+class MultiImageTo3D(OfPictures):
     """A shape of several pictures of one thing."""
 
     image_urls: list[str] = Field(min_length=1, max_length=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,16 @@ from maquette_serve.service.access import allowed
 from maquette_serve.service.fetching import PublicServers
 from maquette_serve.service.keys import Key
 from maquette_serve.service.meshy import bodies, wishes
+from maquette_serve.service.meshy.answers import Balance, Made, TaskObject
 from maquette_serve.service.meshy.links import PREFIX, Links
-from maquette_serve.service.meshy.sources import MODEL, Sources
+from maquette_serve.service.meshy.sources import Sources
 from maquette_serve.service.meshy.task_objects import MAPS, body_to_keep, task_object
 from maquette_serve.service.meshy.textures import map_png
-from maquette_serve.service.roles import roles_of
+from maquette_serve.service.messages import Refusal
+from maquette_serve.service.native import FILE
+from maquette_serve.service.orders import MODEL
+from maquette_serve.service.refusals import REFUSALS
+from maquette_serve.service.roles import reads, roles_of
 from maquette_serve.service.service import Service
 from maquette_serve.service.streams import refused, stream
 from maquette_serve.service.task import Task
@@ -83,7 +87,10 @@ class MeshyFront:
         self.service = service
         self.links = Links(service.settings.folder)
         self.servers = servers or PublicServers(service.settings.upload_bytes)
-        self.roles = roles_of(service.settings.engines.pipelines, service.settings.roles)
+        pipelines = service.settings.engines.pipelines
+        self.roles = roles_of(pipelines, service.settings.roles)
+        painter = self.roles.get("texture")
+        self.painter_reads = frozenset() if painter is None else frozenset(reads(pipelines[painter]))
 
     def take(self, key: Key, endpoint: Endpoint, sent: Json, base: str) -> Task:
         """Takes a task in, with what it names fetched into its folder.
@@ -98,12 +105,13 @@ class MeshyFront:
         except ValidationError as error:
             raise HTTPException(400, _told(error)) from None
         task = service.new_task(key, endpoint.kind, "", {}, {})
-        folder = service.files / task.id
+        place = f"files/{task.id}"
         try:
-            wish = endpoint.wish(body, Sources(service, self.servers, self.links, key, folder / "given", base))
+            sources = Sources(service, self.servers, self.links, key, f"{place}/given", base, self.painter_reads)
+            wish = endpoint.wish(body, sources)
             return service.accept(key, self._complete(task, wish, sent, base), webhook=body.webhook)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            service.files.remove(place)
             raise
 
     def shown(self, task: Task, base: str = "") -> Json:
@@ -139,22 +147,25 @@ class MeshyFront:
         return FileResponse(path)
 
     def _complete(self, task: Task, wish: wishes.Wish, sent: Json, base: str) -> Task:
-        name = self.roles.get(wish.role)
-        if name is None:
-            raise HTTPException(
-                400, f"no pipeline of this server can play the part '{wish.role}'; serve a run that can"
-            )
-        inputs = {**wish.inputs, "base": base, "formats": list(dict.fromkeys(("glb", *wish.formats)))}
+        then = [{**following.inputs, "pipeline": self._player(following.role)} for following in wish.then]
+        inputs = {**wish.inputs, "base": base, "formats": list(dict.fromkeys(("glb", *wish.formats))), "then": then}
         if inputs.get("seed") is None:
             inputs["seed"] = task.inputs["seed"]
+        name = self._player(wish.role)
         if wish.role == "animate":
             inputs["options"] = wishes.with_clip(inputs["options"], self.service.settings.engines.pipelines[name])
         return replace(task, pipeline=name, inputs=inputs, body=body_to_keep(sent, wish.shown_prompt))
 
+    def _player(self, role: str) -> str:
+        name = self.roles.get(role)
+        if name is None:
+            raise HTTPException(400, f"no pipeline of this server can play the part '{role}'; serve a run that can")
+        return name
+
 
 def meshy_router(front: MeshyFront) -> APIRouter:
     """The routes of a front."""
-    router = APIRouter(prefix="/openapi", tags=["Meshy-compatible"])
+    router = APIRouter(prefix="/openapi", tags=["Meshy-compatible"], responses=REFUSALS)
     for endpoint in ENDPOINTS:
         _making(router, front, endpoint)
         _finding(router, front, endpoint)
@@ -162,11 +173,13 @@ def meshy_router(front: MeshyFront) -> APIRouter:
         _refusing(router, path, why)
 
     @router.get("/v1/balance")
-    def balance(_: Reader) -> Json:
+    def balance(_: Reader) -> Balance:
         """Enough, always."""
-        return {"balance": BALANCE}
+        return Balance(balance=BALANCE)
 
-    @router.get(f"{PREFIX.removeprefix('/openapi')}/{{identity}}/{{name:path}}", response_class=FileResponse)
+    place = f"{PREFIX.removeprefix('/openapi')}/{{identity}}/{{name:path}}"
+
+    @router.get(place, response_class=Response, responses=FILE)
     def file(identity: str, name: str, expires: int = 0, signature: str = "") -> Response:
         """A file that a task made; the address is its own key."""
         return front.file(identity, name, expires, signature)
@@ -176,19 +189,19 @@ def meshy_router(front: MeshyFront) -> APIRouter:
 
 def _making(router: APIRouter, front: MeshyFront, endpoint: Endpoint) -> None:
     # Read by the model here and not by the framework, whose refusals have another status than Meshy's.
-    schema = {"schema": endpoint.body.model_json_schema(ref_template="#/components/schemas/{model}")}
+    schema = {"schema": self_contained(endpoint.body.model_json_schema())}
     described = {"requestBody": {"content": {"application/json": schema}, "required": True}}
 
     @router.post(endpoint.path, status_code=202, openapi_extra=described, name=f"make {endpoint.kind}")
-    def make(request: Request, key: Maker, sent: Annotated[Json, Body()]) -> Json:
+    def make(request: Request, key: Maker, sent: Annotated[Json, Body()]) -> Made:
         """Takes a task in; its id."""
-        return {"result": front.take(key, endpoint, sent, _base(request)).id}
+        return Made(result=front.take(key, endpoint, sent, _base(request)).id)
 
 
 def _finding(router: APIRouter, front: MeshyFront, endpoint: Endpoint) -> None:
     if endpoint.listed:
 
-        @router.get(endpoint.path, name=f"list {endpoint.kind}")
+        @router.get(endpoint.path, name=f"list {endpoint.kind}", **as_tasks(list[TaskObject]))
         def page(
             request: Request,
             key: Reader,
@@ -201,12 +214,12 @@ def _finding(router: APIRouter, front: MeshyFront, endpoint: Endpoint) -> None:
             tasks = front.service.store.page(key.id, [endpoint.kind], start, page_size, newest)
             return [front.shown(task, _base(request)) for task in tasks]
 
-    @router.get(endpoint.path + "/{identity}", name=f"get {endpoint.kind}")
+    @router.get(endpoint.path + "/{identity}", name=f"get {endpoint.kind}", **as_tasks(TaskObject))
     def one(request: Request, key: Reader, identity: str) -> Json:
         """One task."""
         return front.shown(front.own(key, endpoint, identity), _base(request))
 
-    @router.delete(endpoint.path + "/{identity}", name=f"delete {endpoint.kind}")
+    @router.delete(endpoint.path + "/{identity}", name=f"delete {endpoint.kind}", response_class=Response)
     def forget(key: Maker, identity: str) -> Response:
         """Cancels a task where it is under way, and removes it and its files."""
         front.service.forget(front.own(key, endpoint, identity))
@@ -226,7 +239,7 @@ def _finding(router: APIRouter, front: MeshyFront, endpoint: Endpoint) -> None:
 
 
 def _refusing(router: APIRouter, path: str, why: str) -> None:
-    @router.post(path, name=f"refuse {path}")
+    @router.post(path, name=f"refuse {path}", status_code=400, response_model=Refusal)
     def refuse(_: Maker) -> Response:
         """What no pipeline can do."""
         raise HTTPException(400, why)
@@ -235,6 +248,23 @@ def _refusing(router: APIRouter, path: str, why: str) -> None:
     def none(_: Reader) -> list[Json]:
         """No tasks."""
         return []
+
+
+def as_tasks(model: Any) -> Json:
+    """How a route answers with tasks: keys that are absent stay so."""
+    return {"response_model": model, "response_model_exclude_unset": True}
+
+
+def self_contained(schema: Any, definitions: Json | None = None) -> Any:
+    """A JSON schema with what it refers to in its place."""
+    if isinstance(schema, list):
+        return [self_contained(inner, definitions) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    definitions = schema.get("$defs", definitions)
+    if "$ref" in schema and definitions:
+        return self_contained(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: self_contained(inner, definitions) for key, inner in schema.items() if key != "$defs"}
 
 
 def _base(request: Request) -> str:

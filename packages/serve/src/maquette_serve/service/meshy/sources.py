@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException
@@ -14,10 +14,10 @@ from maquette.errors import MaquetteError
 from maquette_serve.service.fetching import PublicServers, data_of
 from maquette_serve.service.keys import Key
 from maquette_serve.service.meshy.links import PREFIX, Links
+from maquette_serve.service.orders import MODEL
 from maquette_serve.service.service import Service
 from maquette_serve.service.task import SUCCEEDED, Task
 
-MODEL = "model.glb"
 _MESH_KINDS = {
     "model/gltf-binary": ".glb",
     "model/gltf+json": ".gltf",
@@ -36,16 +36,18 @@ class Sources:
         servers: where the rest is fetched.
         links: those that lead to our own files.
         key: of the caller.
-        folder: for what is fetched; made when something is.
+        place: the key below which files that are fetched come.
         base: of this server's own addresses.
+        painter_reads: what the pipeline that paints can be told: "text", "image", or nothing where there is none.
     """
 
     service: Service
     servers: PublicServers
     links: Links
     key: Key
-    folder: Path
+    place: str
     base: str
+    painter_reads: frozenset[str] = frozenset()
 
     def task(self, identity: str, kind: str = "") -> Task:
         """A task of the caller's that has a mesh.
@@ -62,18 +64,17 @@ class Sources:
         return task
 
     def mesh_of(self, task: Task) -> str:
-        """The file of a task's mesh.
+        """The key of a task's mesh.
 
         Raises:
             MaquetteError: it made none.
         """
-        path = self.service.file_of(task, MODEL)
-        if path is None:
+        if MODEL not in task.files:
             raise MaquetteError(f"task '{task.id}' made no {MODEL}")
-        return str(path)
+        return task.files[MODEL]
 
     def mesh(self, input_task_id: str | None, model_url: str | None) -> str:
-        """The file of a mesh, of a task or from an address.
+        """The key of a mesh, of a task or from an address.
 
         Raises:
             HTTPException: 404, no such task.
@@ -84,7 +85,7 @@ class Sources:
         assert model_url  # bodies have one of the two
         own = self._own_file(model_url)
         if own is not None:
-            return str(own)
+            return own
         kind, content = self._content(model_url)
         known = [entry.name for entry in plugins.registry("importers")]
         suffix = _MESH_KINDS.get(kind) or PurePosixPath(urlsplit(model_url[:2000]).path).suffix.lower()
@@ -94,7 +95,7 @@ class Sources:
         return self._kept(content, suffix)
 
     def pictures(self, addresses: Sequence[str | None]) -> list[str]:
-        """The files of pictures; None among the addresses is left out.
+        """The keys of pictures; None among the addresses is left out.
 
         Raises:
             MaquetteError: one cannot be fetched, or is no PNG, JPEG or WebP.
@@ -104,7 +105,7 @@ class Sources:
     def _picture(self, address: str) -> str:
         own = self._own_file(address)
         if own is not None:
-            return str(own)
+            return own
         content = self._content(address)[1]
         if content.startswith(b"\x89PNG"):
             return self._kept(content, ".png")
@@ -120,8 +121,8 @@ class Sources:
         answer = self.servers.fetch(address)
         return answer.headers.get("content-type", "").split(";")[0].strip().lower(), answer.content
 
-    def _own_file(self, address: str) -> Path | None:
-        """The file of an address that was given out here: it needs no way round through the network."""
+    def _own_file(self, address: str) -> str | None:
+        """The key of an address that was given out here: it needs no way round through the network."""
         if not address.startswith(f"{self.base}{PREFIX}/"):
             return None
         parts = urlsplit(address)
@@ -131,13 +132,14 @@ class Sources:
         task = self.service.store.get(identity)
         if task is None or not expires.isdigit() or not self.links.holds(identity, name, int(expires), signature):
             raise MaquetteError("this address of a file here does not hold (any more)")
-        path = self.service.file_of(task, name)
-        if path is None:
+        if name not in task.files:
             raise MaquetteError(f"'{name}' cannot be taken from here; download it and send it as a data URI")
-        return path
+        return task.files[name]
 
     def _kept(self, content: bytes, suffix: str) -> str:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{len(list(self.folder.iterdir()))}{suffix}"
-        path.write_bytes(content)
-        return str(path)
+        folder = self.service.files.path(self.place)
+        folder.mkdir(parents=True, exist_ok=True)
+        key = f"{self.place}/{len(list(folder.iterdir()))}{suffix}"
+        self.service.files.path(key).write_bytes(content)
+        self.service.files.keep([key])
+        return key

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from maquette_serve.service.meshy.answers import TaskObject
 from maquette_serve.service.meshy.links import Links
-from maquette_serve.service.meshy.sources import MODEL
 from maquette_serve.service.meshy.textures import maps_of
-from maquette_serve.service.orders import THUMBNAIL
+from maquette_serve.service.orders import MODEL, THUMBNAIL
 from maquette_serve.service.service import Service
 from maquette_serve.service.task import FAILED, PENDING, SUCCEEDED, Task
 
@@ -37,7 +37,7 @@ def task_object(task: Task, service: Service, links: Links, base: str) -> dict[s
     if task.status == FAILED:
         shown["consumed_credits"] = 0
     if task.status == SUCCEEDED:
-        shown |= {"consumed_credits": 0, "face_count": task.result.get("faces")}
+        shown |= {"consumed_credits": 0, "face_count": task.made.get("faces")}
         shown |= _made(task, service, links, base)
     return shown
 
@@ -55,7 +55,7 @@ def body_to_keep(body: Mapping[str, Any], prompt: str) -> dict[str, Any]:
 
 
 def _asked(task: Task) -> dict[str, Any]:
-    shown = {key: value for key, value in task.body.items() if key != "mode"}
+    shown = {key: value for key, value in task.body.items() if key not in ("mode", *TaskObject.model_fields)}
     seed = {"seed": task.inputs["seed"]} if "seed" in task.inputs else {}
     return {**shown, **seed}
 
@@ -69,13 +69,13 @@ def _without_bytes(value: Any) -> Any:
 
 
 def _made(task: Task, service: Service, links: Links, base: str) -> dict[str, Any]:
-    files = task.result.get("files", ())
+    files = task.files
     urls = {name.split(".")[-1]: links.of(base, task, name) for name in files if name.startswith("model.")}
     shown: dict[str, Any] = {}
     if THUMBNAIL in files:
         shown["thumbnail_url"] = links.of(base, task, THUMBNAIL)
     if task.kind == "print-analyze":
-        return {**shown, "printability": printability(task.result.get("metadata", {}).get("print_check", {}))}
+        return {**shown, "printability": printability(task.made["metadata"].get("print_check", {}))}
     if task.kind == "rigging":
         return {**shown, "result": {f"rigged_character_{suffix}_url": url for suffix, url in urls.items()}}
     if task.kind == "animations":

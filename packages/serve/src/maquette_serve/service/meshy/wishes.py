@@ -37,38 +37,50 @@ class Wish:
         formats: of the files; .glb is always made, since tasks that follow read it.
         shown_prompt: what the task is about, where its body has no prompt.
         inputs: of the task: prompt, seed, images, mesh, options, finish.
+        then: what is to be done with the mesh then, in the same task.
     """
 
     role: str
     formats: tuple[str, ...] = ()
     shown_prompt: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
+    then: tuple[Wish, ...] = ()
 
 
 def text_to_3d(body: bodies.TextTo3D, sources: Sources) -> Wish:
     """A shape of words; or its textures, where it is refined."""
     formats = checked_formats(body.target_formats)
     if body.mode == "preview":
-        inputs: Json = {"prompt": body.prompt, "seed": body.seed, "finish": shaped(body) + placed(body)}
-        return Wish("text", formats, inputs=inputs)
+        return text_shape(body, sources, formats)
     preview = sources.task(str(body.preview_task_id), "text-to-3d")
     if preview.body.get("mode") != "preview":
         raise MaquetteError(f"task '{preview.id}' is no preview")
     prompt = str(preview.body.get("prompt", ""))
-    inputs = {"prompt": "" if body.texture_image_url else body.texture_prompt or prompt, "seed": body.seed}
+    inputs: Json = {"prompt": "" if body.texture_image_url else body.texture_prompt or prompt, "seed": body.seed}
     inputs |= {"images": sources.pictures([body.texture_image_url]), "mesh": sources.mesh_of(preview)}
     inputs |= {"options": texels(body), "finish": placed(body)}
     return Wish("texture", formats, prompt, inputs)
 
 
+def text_shape(body: bodies.TextTo3D, sources: Sources, formats: tuple[str, ...]) -> Wish:
+    """A shape of words; with its textures, where they are asked for."""
+    if not body.should_texture:
+        finish = shaped(body) + placed(body)
+        return Wish("text", formats, inputs={"prompt": body.prompt, "seed": body.seed, "finish": finish})
+    pictures = sources.pictures([body.texture_image_url])
+    style = {"prompt": "" if pictures else body.texture_prompt or body.prompt, "images": pictures}
+    inputs = {"prompt": body.prompt, "seed": body.seed, "finish": shaped(body)}
+    return Wish("text", formats, inputs=inputs, then=(painted(body, style, sources),))
+
+
 def image_to_3d(body: bodies.ImageTo3D, sources: Sources) -> Wish:
     """A shape of a picture."""
-    return _of_pictures(body, sources.pictures([body.image_url]))
+    return _of_pictures(body, sources.pictures([body.image_url]), sources)
 
 
 def multi_image_to_3d(body: bodies.MultiImageTo3D, sources: Sources) -> Wish:
     """A shape of several."""
-    return _of_pictures(body, sources.pictures(body.image_urls))
+    return _of_pictures(body, sources.pictures(body.image_urls), sources)
 
 
 def remesh(body: bodies.Remesh, sources: Sources) -> Wish:
@@ -219,9 +231,29 @@ def with_clip(options: dict[str, Any], opened: Opened) -> dict[str, Any]:
     return {**options, "clip": names[number]}
 
 
-def _of_pictures(body: bodies.Shaped, pictures: list[str]) -> Wish:
-    inputs = {"images": pictures, "seed": body.seed, "finish": shaped(body) + placed(body)}
-    return Wish("image", checked_formats(body.target_formats), inputs=inputs)
+def painted(body: bodies.TextTo3D | bodies.OfPictures, style: Json, sources: Sources) -> Wish:
+    """Textures for the shape of the same task, that follow words or pictures.
+
+    Raises:
+        MaquetteError: the pipeline that paints cannot be told that.
+    """
+    kind, other = ("image", "texture_prompt") if style["images"] else ("text", "texture_image_url")
+    if sources.painter_reads and kind not in sources.painter_reads:
+        raise MaquetteError(f"should_texture: the pipeline that paints here reads no {kind}; give {other}")
+    return Wish("texture", inputs={**style, "options": texels(body), "finish": placed(body)})
+
+
+def _of_pictures(body: bodies.OfPictures, pictures: list[str], sources: Sources) -> Wish:
+    formats = checked_formats(body.target_formats)
+    inputs = {"images": pictures, "seed": body.seed, "finish": shaped(body)}
+    # Some painters follow words alone: pictures that nobody asked to be followed are then no reason to refuse.
+    followed = "text" if body.texture_prompt else "image"
+    wanted = followed in sources.painter_reads if body.should_texture is None else body.should_texture
+    if not wanted:
+        return Wish("image", formats, inputs={**inputs, "finish": shaped(body) + placed(body)})
+    own = sources.pictures([body.texture_image_url])
+    style = {"prompt": body.texture_prompt, "images": [] if body.texture_prompt else own or pictures}
+    return Wish("image", formats, inputs=inputs, then=(painted(body, style, sources),))
 
 
 def _finished(mesh: str, steps: list[Step], placing: list[Step], formats: tuple[str, ...]) -> Wish:
@@ -234,7 +266,7 @@ def _no_more_faces(body: bodies.OfModel, sources: Sources, most: int, done: str)
     if not body.input_task_id:
         return
     task: Task = sources.task(body.input_task_id)
-    faces = int(task.result.get("faces") or 0)
+    faces = int(task.made.get("faces") or 0)
     if faces > most:
         raise MaquetteError(f"task '{task.id}' has {faces} faces; at most {most} can be {done}: remesh it first")
 

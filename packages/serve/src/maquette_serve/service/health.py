@@ -1,0 +1,72 @@
+"""Whether the server lives, whether it takes orders, and its figures for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel
+
+from maquette_serve.service import tracing
+from maquette_serve.service.access import allowed
+from maquette_serve.service.keys import Key
+from maquette_serve.service.refusals import REFUSALS
+from maquette_serve.service.service import Service
+
+
+class Alive(BaseModel):
+    """The server answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """Whether an engine takes orders."""
+
+    status: Literal["ready", "starting"]
+
+
+def add_health(app: FastAPI, service: Service) -> None:
+    """`/livez` and `/readyz`, which need no key: who balances loads has none."""
+
+    @app.get("/livez")
+    def livez() -> Alive:
+        """Whether the server answers."""
+        return Alive()
+
+    @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+    def readyz() -> Response:
+        """Whether an engine takes orders."""
+        ready = service.replicas.ready
+        return JSONResponse({"status": "ready" if ready else "starting"}, 200 if ready else 503)
+
+
+def add_figures(app: FastAPI, service: Service) -> None:
+    """`/metrics`, and a trace of each request where anybody collects them."""
+    registry = CollectorRegistry()
+    requests = Counter("maquette_requests", "Answers", ["method", "route", "status"], registry=registry)
+    seconds = Histogram("maquette_request_seconds", "Until the answer begins", ["route"], registry=registry)
+    unfinished = Gauge("maquette_tasks_unfinished", "Tasks that are not over", registry=registry)
+    engines = Gauge("maquette_engine_tasks", "Tasks that engines have", registry=registry)
+
+    @app.middleware("http")
+    async def counted(request: Request, call_next: Any) -> Response:
+        start = time.monotonic()
+        with tracing.answering(request.method, request.headers) as span:
+            response: Response = await call_next(request)
+            route = getattr(request.scope.get("route"), "path", "none")
+            span.update_name(f"{request.method} {route}")
+            span.set_attribute("http.response.status_code", response.status_code)
+        requests.labels(request.method, route, response.status_code).inc()
+        seconds.labels(route).observe(time.monotonic() - start)
+        return response
+
+    @app.get("/metrics", response_class=Response, responses={**REFUSALS, 200: {"content": {"text/plain": {}}}})
+    def metrics(_: Annotated[Key, Depends(allowed("read"))]) -> Response:
+        """Figures for Prometheus."""
+        unfinished.set(service.store.unfinished())
+        engines.set(service.replicas.waiting)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
