@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 PLUGINS = (HERE / "engine" / "slow_pipeline.py", HERE / "meshy" / "stand_in_pipelines.py")
 ROLES = ("text=modeller", "image=modeller", "texture=painter", "rig=rigger")
+ONLY = ("slow", "modeller", "painter", "rigger", "animate", "finish", "remesh", "unwrap")
 OVER = ("SUCCEEDED", "FAILED", "CANCELED")
 
 
@@ -39,7 +40,9 @@ class Server:
         maquette = str(Path(sys.executable).with_name("maquette"))
         plugins = [word for path in PLUGINS for word in ("--plugin", str(path))]
         roles = [word for role in ROLES for word in ("--role", role)]
-        return [maquette, *plugins, "serve", *plugins, *roles, "--data", str(self.folder), "--port", str(self.port)]
+        only = [word for name in ONLY for word in ("--only", name)]
+        where = ["--data", str(self.folder), "--port", str(self.port)]
+        return [maquette, *plugins, "serve", *plugins, *roles, *only, *where]
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)

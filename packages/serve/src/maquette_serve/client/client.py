@@ -54,8 +54,15 @@ class Client:
             return str(self._ask("POST", "/v1/uploads", files={"file": (path.name, file)}).json()["id"])
 
     def make(self, pipeline: str, prompt: str = "", *, idempotency_key: str | None = None, **asked: Any) -> RemoteTask:
-        """Orders something; `asked` is the rest of the API: `seed`, `steps`, `images`, `mesh`, `formats`, `finish`, and
-        `then`, what is done with the mesh then: `[{"pipeline": "paint", "prompt": "old wood"}, {"pipeline": "rig"}]`."""
+        """Orders something.
+
+        Args:
+            pipeline: one of `pipelines`.
+            prompt: what to make.
+            idempotency_key: the same request with the same key is one task.
+            asked: the rest of the API: `seed`, `steps`, `images`, `mesh`, `formats`, `finish`, and `then`, what is done
+                with the mesh then: `[{"pipeline": "paint", "prompt": "old wood"}, {"pipeline": "rig"}]`.
+        """
         return task_of(self._ask("POST", "/v1/tasks", **body(pipeline, prompt, asked, idempotency_key)).json())
 
     def get(self, identity: str) -> RemoteTask:

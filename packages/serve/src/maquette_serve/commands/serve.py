@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import click
 from omegaconf import MISSING
@@ -50,6 +53,7 @@ DATABASE = click.option(
 @click.option("--memory", default=0.0, type=click.FloatRange(0), help="GiB that passes may take; 0: what is free.")
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(1), help="The most rows of a forward pass.")
 @click.option("--plugin", "plugin_files", multiple=True, help="A loose plugin file for the engines.")
+@click.option("--only", multiple=True, metavar="NAME", help="Of pipelines that need no run, these; default: all.")
 @click.option(
     "--role", "roles", multiple=True, metavar="ROLE=NAME", help="Who plays text, image, texture, rig, ... at /openapi."
 )
@@ -66,6 +70,7 @@ def serve(  # noqa: PLR0917 - click passes by name
     memory: float,
     rows: int,
     plugin_files: tuple[str, ...],
+    only: tuple[str, ...],
     roles: tuple[str, ...],
 ) -> None:
     """Serve trained RUNs, and all that needs none, by HTTP. A run is asked for by its folder's name or by NAME."""
@@ -79,7 +84,7 @@ def serve(  # noqa: PLR0917 - click passes by name
 
     export_as_configured()
     plugins.load_files(list(plugin_files))
-    pipelines = {**without_run(), **opened_runs(runs)}
+    pipelines = {**without_run(plugin_files, only), **opened_runs(runs)}
     setup = EngineSetup(
         pipelines, plugin_files, rows=rows, threads=threads, workers=workers, measure=True, memory=memory
     )
@@ -179,12 +184,23 @@ def opened_runs(words: Sequence[str]) -> dict[str, Opened]:
     return pipelines
 
 
-def without_run() -> dict[str, Opened]:
-    """The pipelines that need no run: those whose config has no `run` that must be given."""
-    needing = {
-        entry.name
-        for entry in plugins.registry("pipelines")
-        if any(field.name == "run" and field.default == MISSING for field in fields(entry.config))
-    }
-    names = [entry.name for entry in plugins.registry("pipelines") if entry.name not in needing]
-    return {name: Opened({"name": name}) for name in names}
+def without_run(plugin_files: Sequence[str], only: Sequence[str] = ()) -> dict[str, Opened]:
+    """The pipelines that need no run, or those of them that are named.
+
+    To know them their modules are loaded, and models with them: by a process that ends, since the one that answers
+    callers shall stay small.
+    """
+    if not only:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            only = pool.submit(names_without_run, tuple(plugin_files)).result()
+    return {name: Opened({"name": name}) for name in only}
+
+
+def names_without_run(plugin_files: Sequence[str]) -> list[str]:
+    """Pipelines whose config has no `run` that must be given."""
+    plugins.load_files(list(plugin_files))
+
+    def needs_run(config: Any) -> bool:
+        return any(field.name == "run" and field.default == MISSING for field in fields(config))
+
+    return [entry.name for entry in plugins.registry("pipelines") if not needs_run(entry.config)]

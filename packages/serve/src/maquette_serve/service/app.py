@@ -20,6 +20,7 @@ from maquette_serve.service.messages import shown
 from maquette_serve.service.native import KIND, router
 from maquette_serve.service.refusals import refused_as_json
 from maquette_serve.service.service import Service
+from maquette_serve.service.task import Task
 from maquette_serve.service.webhooks import Webhooks
 from maquette_serve.web import FOLDER, POLICY
 
@@ -28,9 +29,11 @@ def create_app(service: Service) -> FastAPI:
     """The application of a service, which it starts and ends with itself."""
 
     front = MeshyFront(service)
-    webhooks = Webhooks(
-        service.store, lambda task: shown(task).model_dump() if task.kind == KIND else front.shown(task)
-    )
+
+    def told(task: Task) -> dict[str, Any]:
+        return shown(task).model_dump() if task.kind == KIND else front.shown(task)
+
+    webhooks = Webhooks(service.store, told)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
