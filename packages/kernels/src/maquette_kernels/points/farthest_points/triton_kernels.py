@@ -110,7 +110,7 @@ def forward(points: Tensor, count: int, offsets: Tensor | None, start: int) -> T
         )
         return chosen
     away = points.new_full((points.shape[0],), torch.inf)
-    block = 256 if interpreting() else 8192
+    block = 64 if interpreting() else 8192  # and several blocks a cloud
     streaming_kernel[(clouds,)](
         points, bounds, away, chosen, points.stride(0), count, start, BLOCK=block, num_warps=16, **_EXACT
     )
