@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maquette.blocks import merge
 from maquette.errors import MaquetteError
+from maquette.yaml_bounds import bounded_text
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ STORAGES = ("fp32", "bf16")
 FP8_RECIPES = ("rowwise", "rowwise_with_gw_hp")
 CLIPS = ("norm", "adaptive", "none")
 ACTIVATIONS = ("none", "full", "selective", "budget")
+GATES = ("off", "warn", "require")
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:
@@ -88,8 +90,25 @@ class MonitorConfig:
     """How many times the slowest step a process may be silent before that is a hang; 0 never takes it for one."""
     hang_seconds: float = 60.0
     """How long a process may be silent at any rate."""
+    interval: float = 10.0
+    """Seconds between readings of the machine and of the steps' times; 0 reads nothing."""
+    journal_mb: float = 16.0
+    """Megabytes of readings that a process keeps in the run's folder."""
+    port: int = 0
+    """Where Prometheus finds a machine's first process; the others follow. 0 exposes nothing."""
+    address: str = "127.0.0.1"
+    """Who may ask there: this machine alone, or e.g. 0.0.0.0 for all."""
+    straggler_interval: float = 300.0
+    """Seconds between comparing the ranks' speeds; 0 looks for no stragglers."""
+    straggler_score: float = 0.75
+    """The share of the best rank's speed, or of its own best, below which a rank is reported."""
 
     def __post_init__(self) -> None:
+        for key in ("interval", "straggler_interval", "straggler_score"):
+            _at_least(f"monitor.{key}", getattr(self, key), 0)
+        _at_least("monitor.journal_mb", self.journal_mb, 0.1)
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"'monitor.port' is {self.port}; it must be in 0..65535")
         for key in ("profile_steps", "memory_events"):
             _at_least(f"monitor.{key}", getattr(self, key), 1)
         _at_least("monitor.hang_seconds", self.hang_seconds, 0.1)
@@ -130,8 +149,16 @@ class TrainConfig:
     ema_decays: list[float] = field(default_factory=lambda: [0.999])
     """One averaged copy of the weights for each decay; the longest is sampled from. An empty list keeps none."""
     nonfinite_skips: int = 5
-    """Steps in a row that may be skipped for a loss or gradient that is not finite; one more goes back to the last
-    checkpoint. 0 makes the first one an error."""
+    """Steps in a row that may be left out for a loss or gradient that is not finite, or for a loss spike; one more goes
+    back to the last checkpoint. 0 makes the first one that is not finite an error."""
+    spike_threshold: float = 20.0
+    """A loss is a spike when it is above the median of the last ones by so many times their spread; 0 finds none."""
+    spike_window: int = 128
+    """Steps whose losses are remembered for that; in the first half of as many nothing is a spike."""
+    replica_check_every: int = 100
+    """Steps between comparing the bits of all copies of the state, also done before each checkpoint; 0 never."""
+    replay_every: int = 0
+    """Steps between computing a micro-batch twice and comparing the bits; needs deterministic operations; 0 never."""
     log_every: int = 10
     validate_every: int = 200
     """Steps between validations; 0 validates at the end alone."""
@@ -155,7 +182,10 @@ class TrainConfig:
         _one_of("train.activation_checkpointing", self.activation_checkpointing, ACTIVATIONS)
         for key in ("steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
             _at_least(f"train.{key}", getattr(self, key), 1)
-        for key in ("clip_norm", "validate_every", "threads", "keep_best", "nonfinite_skips"):
+        _at_least("train.spike_window", self.spike_window, 8)
+        for key in ("clip_norm", "validate_every", "threads", "keep_best", "nonfinite_skips", "spike_threshold"):
+            _at_least(f"train.{key}", getattr(self, key), 0)
+        for key in ("replica_check_every", "replay_every"):
             _at_least(f"train.{key}", getattr(self, key), 0)
         if not 0 < self.memory_budget <= 1:
             raise ValueError(f"'train.memory_budget' is {self.memory_budget}; it must be in (0, 1]")
@@ -182,6 +212,8 @@ class RunConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    doctor: str = "warn"
+    """Of a quick look at all machines before the first step: off; warn says what is critical; require stops there."""
     pipeline: dict[str, Any] | None = None
     """What makes assets of the trained run, for a generator: used by ``maquette sample`` and by serving."""
     loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
@@ -191,6 +223,10 @@ class RunConfig:
     """A run folder whose weights to start from (finetuning)."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What the dataset says of itself (classes, vocabulary, ...); filled in by the runner, used as ``${facts:key}``."""
+
+    def __post_init__(self) -> None:
+        self.doctor = "off" if self.doctor == "False" else self.doctor  # which is how YAML reads a bare off
+        _one_of("doctor", self.doctor, GATES)
 
 
 def read_yaml(path: str | Path) -> DictConfig:
@@ -203,7 +239,7 @@ def read_yaml(path: str | Path) -> DictConfig:
     if not path.is_file():
         raise MaquetteError(f"config file '{path}' does not exist")
     try:
-        node = OmegaConf.load(path)
+        node = OmegaConf.create(bounded_text(path))
     except Exception as error:  # YAML parsers raise a family of their own, OmegaConf another, decoding a third
         reason = " ".join(str(error).split())
         raise MaquetteError(f"config file '{path}' is not valid YAML: {reason}") from None
@@ -286,7 +322,7 @@ def resolve_block(node: DictConfig, key: str) -> dict[str, Any]:
     if OmegaConf.is_missing(node, key):
         raise MaquetteError(f"the config: '{key}' must be given, e.g. {key}.name=...")
     try:
-        return cast(dict[str, Any], OmegaConf.to_container(node[key], resolve=True))
+        return cast(dict[str, Any], OmegaConf.to_container(node[key], resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         text = str(error).strip().split("\n")[0]
         raise MaquetteError(f"the config, at '{key}': {text}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import torch
 from torch import nn
 
 from maquette.batches import rows_of
+from maquette.monitoring.step_clock import StepClock
 from maquette.planning.accelerators import GIB, Accelerator, accelerator, recognise
-
-Clock = Callable[[], float]
 
 PASSES = 3
 """Forward passes' worth of arithmetic in a training step: backward costs two. What checkpointing computes again is not
@@ -43,7 +41,7 @@ class Throughput:
         peak: the accelerator; None leaves the share out.
         data_world: into how many shares a batch is cut.
         world: how many processes there are.
-        clock: seconds, monotonic.
+        clock: of the process's steps.
     """
 
     def __init__(
@@ -54,44 +52,28 @@ class Throughput:
         *,
         data_world: int = 1,
         world: int = 1,
-        clock: Clock = time.perf_counter,
+        clock: StepClock | None = None,
     ) -> None:
         self._flops: Callable[[Mapping[str, Any]], int] | None = getattr(model, "flops", None)
         self._tokens: Callable[[Mapping[str, Any]], int] | None = getattr(model, "token_count", None)
         self.rate = peak.rate(precision) * world if peak else 0.0
-        self.data_world, self.clock = data_world, clock
+        self.data_world, self.clock = data_world, clock or StepClock()
         self.start()
 
     def start(self) -> None:
-        """Begin to count; forgets what was counted."""
-        self._mark = self._fetch_began = self.clock()
-        self._paused_at: float | None = None
-        self._waited = 0.0
-        self._steps = self._samples = self._token_sum = self._flop_sum = 0
+        """Begin to count, and a step; forgets what was counted."""
+        self.clock.start()
+        self._mark_now()
+
+    def _mark_now(self) -> None:
+        self._began, self._waited, self._steps = self.clock.now(), self.clock.waited, self.clock.steps
+        self._samples = self._token_sum = self._flop_sum = 0
 
     def fetched(self, batch: Mapping[str, Any]) -> None:
-        """A batch has come: what passed since :meth:`worked` was waiting for it."""
-        self._waited += self.clock() - self._fetch_began
+        """A batch has come."""
         self._samples += rows_of(batch)
         self._token_sum += self._tokens(batch) if self._tokens else 0
         self._flop_sum += PASSES * self._flops(batch) if self._flops else 0
-
-    def worked(self, stepped: bool) -> None:
-        """A micro-batch is done; ``stepped`` when the optimizer has stepped with it."""
-        self._steps += stepped
-        self._fetch_began = self.clock()
-
-    def pause(self) -> None:
-        """Stop the clocks: what follows (validating, saving) is neither training nor waiting."""
-        self._paused_at = self.clock()
-
-    def go_on(self) -> None:
-        """Let the clocks run again."""
-        if self._paused_at is not None:
-            away = self.clock() - self._paused_at
-            self._mark += away
-            self._fetch_began += away
-            self._paused_at = None
 
     def read(self) -> dict[str, float]:
         """The figures since the last reading, and start again.
@@ -101,12 +83,12 @@ class Throughput:
             ``model_tflops`` (10^12 operations a second, all processes) and ``mfu`` where the model and the accelerator
             are known; ``memory_gib`` (highest since the last reading on a GPU, resident now elsewhere).
         """
-        seconds = max(self.clock() - self._mark, 1e-9)
+        seconds = max(self.clock.now() - self._began, 1e-9)
         whole = self.data_world / seconds
         figures = {
-            "steps_per_second": self._steps / seconds,
+            "steps_per_second": (self.clock.steps - self._steps) / seconds,
             "samples_per_second": self._samples * whole,
-            "data_wait_share": self._waited / seconds,
+            "data_wait_share": (self.clock.waited - self._waited) / seconds,
             "memory_gib": _memory() / GIB,
         }
         if self._tokens:
@@ -115,7 +97,7 @@ class Throughput:
             figures["model_tflops"] = self._flop_sum * whole / 1e12
             if self.rate:
                 figures["mfu"] = self._flop_sum * whole / self.rate
-        self.start()
+        self._mark_now()
         return figures
 
 
