@@ -35,6 +35,26 @@ def register_optimizers(register: Register) -> None:
 
 
 @hookimpl
+def register_checks(register: Register) -> None:
+    """What the doctor looks at, in this order."""
+    for name, module, config, build in (
+        ("disk", "disks", "DiskConfig", "Disks"),
+        ("memory", "memory", "MemoryConfig", "Memory"),
+        ("limits", "limits", "LimitsConfig", "Limits"),
+        ("clock", "clocks", "ClockConfig", "KeptClock"),
+        ("skew", "clocks", "ClockConfig", "ClockSkew"),
+        ("versions", "versions", "VersionsConfig", "Versions"),
+        ("same_versions", "versions", "VersionsConfig", "SameVersions"),
+        ("network", "network", "NetworkConfig", "Network"),
+        ("gpu", "gpu_health", "GpuConfig", "Gpu"),
+        ("collectives", "collectives", "CollectivesConfig", "Collectives"),
+        ("transfers", "transfers", "TransferConfig", "Transfers"),
+        ("matmul", "burn_in", "BurnInConfig", "BurnIn"),
+    ):
+        register(name, f"maquette.doctor.{module}:{config}", f"maquette.doctor.{module}:{build}")
+
+
+@hookimpl
 def register_commands(register: Register) -> None:
     """Training, launching, planning and looking around."""
     register("train", "Train a run: maquette train CONFIG.yaml [key=value ...]", "maquette.cli.training:train")
@@ -45,6 +65,7 @@ def register_commands(register: Register) -> None:
     )
     register("launch", "Start several processes: maquette launch --nproc 4 train ...", "maquette.cli.launching:launch")
     register("plan", "Memory, arithmetic and traffic of a run before it starts", "maquette.cli.planning:plan")
+    register("doctor", "Look at this machine: what is wrong and what to do", "maquette.cli.doctor:doctor")
     register("checkpoint", "Inspect, verify, export or import checkpoints", "maquette.cli.checkpoints:checkpoint")
     register("plugins", "List the plugins and what they provide", "maquette.cli.looking:plugins")
     register("show", "Explain one registered thing: maquette show KIND NAME", "maquette.cli.looking:show")

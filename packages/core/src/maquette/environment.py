@@ -19,7 +19,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "seed": seed,
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
         "plugins": {
             s.name: {"source": s.source, "version": s.version, "error": s.error}
             for s in plugins.manager().statuses.values()
@@ -28,7 +28,8 @@ def describe_environment(seed: int) -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Of a package; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -17,6 +17,14 @@ class MaquetteError(Exception):
         super().__init__(" ".join(message.splitlines()))
 
 
+class Outcome(MaquetteError):
+    """A command's answer that is no mistake but has an exit status of its own, 1 to 3: what `maquette doctor` found."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "", where: str = "") -> MaquetteError:
     """The error for a wrong name or key: suggests the nearest known one and lists the rest.
 

@@ -107,6 +107,11 @@ def register_finishers(register: Register) -> None:
 
 
 @hookspec
+def register_checks(register: Register) -> None:
+    """``build(config)`` gives ``check(machine)``, which yields findings: what `maquette doctor` looks at."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """A subcommand of ``maquette``: ``register(name, "one line of help", "module:click_command")``."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from maquette.launching.worker import MISTAKE, TRACEBACK
+from maquette.launching.worker import MISTAKE, OUTCOME, TRACEBACK
 
 TOGETHER_SECONDS = 5.0
 """Workers that fail within this time of the first may have failed because of each other."""
@@ -54,9 +54,14 @@ class Failure:
         return self.exit_code in ASKED
 
     @property
+    def outcome(self) -> int:
+        """The exit status of a command that has given an answer of its own; 0 where this is no such end."""
+        return self.exit_code - OUTCOME if OUTCOME < self.exit_code <= OUTCOME + 3 else 0
+
+    @property
     def final(self) -> bool:
         """Whether a restart would be in vain or unwanted."""
-        return self.mistake or self.asked
+        return self.mistake or self.asked or bool(self.outcome)
 
     def __str__(self) -> str:
         if self.verdict:

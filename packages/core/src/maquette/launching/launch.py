@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousError, RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from maquette.errors import MaquetteError
+from maquette.errors import MaquetteError, Outcome
 from maquette.forensics.pulse import WATCHED
 from maquette.forensics.watchdog import Watchdog
 from maquette.launching.aftermath import Aftermath
@@ -126,6 +126,8 @@ def _ended(agent: Agent) -> MaquetteError:
         return MaquetteError("a worker hangs and cannot be ended; the machine may need a restart")
     if failure.mistake:
         return MaquetteError(failure.message)
+    if failure.outcome:
+        return Outcome(failure.message, failure.outcome)
     if failure.asked:
         said = failure.message or "stopped; continue with resume=auto"
         return Interrupted(said, failure.exit_code - 128)

@@ -18,10 +18,13 @@ from pathlib import Path
 import click
 
 from maquette.cli import cli
-from maquette.errors import MaquetteError
+from maquette.errors import MaquetteError, Outcome
 
 MISTAKE = 78
 """Exit status after a user's mistake, which no restart would mend (EX_CONFIG of sysexits.h)."""
+
+OUTCOME = 80
+"""Added to the exit status of an :class:`maquette.errors.Outcome`, which no restart would change either."""
 
 LAUNCHER = "MAQUETTE_LAUNCHER"
 """The variable with the launcher's process number."""
@@ -33,12 +36,12 @@ TRACEBACK = "traceback.log"
 
 
 def work(words: Sequence[str]) -> int:
-    """Run the command; gives the exit status: 0, 128 + signal when asked to stop, MISTAKE, or 1."""
+    """Run the command; gives the exit status: 0, 128 + signal when asked to stop, MISTAKE, OUTCOME + 1 to 3, or 1."""
     try:
         cli(list(words), standalone_mode=False)
     except MaquetteError as error:
         report(str(error))
-        return int(getattr(error, "exit_code", MISTAKE))
+        return OUTCOME + error.exit_code if isinstance(error, Outcome) else int(getattr(error, "exit_code", MISTAKE))
     except click.ClickException as error:
         report(error.format_message())
         return MISTAKE
