@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from maquette import blocks, checkpoint, plugins
 from maquette.config import RunConfig, checked, load, resolve_block
+from maquette.doctor.gate import pass_gate
 from maquette.errors import MaquetteError
 from maquette.forensics.collectives import record_flights
 from maquette.forensics.pulse import Pulse
@@ -51,6 +52,7 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     try:
         with pulse.beating():
             parallelism = start(node, settings, run)
+            pass_gate(settings.doctor, parallelism.mesh, run.path)
             with run.owned() if parallelism.main else nullcontext():
                 return Session(node, settings, run, parallelism, pulse).train()
     except MaquetteError:
