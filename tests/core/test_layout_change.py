@@ -83,19 +83,19 @@ def test_a_run_goes_on_in_another_layout(tmp_path, whole, change):
     assert torch.isfinite(model(torch.zeros(1, 8, 6), torch.zeros(1))).all()
 
 
-def test_bad_batches_are_skipped_and_then_the_run_goes_back_and_on_with_later_data(tmp_path, capsys):
+def test_bad_batches_are_left_out_when_the_run_has_gone_back(tmp_path, capsys):
     bad = list(range(5 * 16, 9 * 16))  # the samples of steps 5 to 8
     folder = begin(tmp_path / "run", "train.steps=12", f"data.bad={bad}", "train.nonfinite_skips=2")
     said = capsys.readouterr().err
     assert "not finite" in said and "back from step" in said
     assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
     found, _ = checkpoint.newest(Path(folder) / "checkpoints")
-    assert found.step == 12 and found.state["data"]["consumed"] > 12 * 16
+    assert found.step == 12 and found.state["data"]["consumed"] == 12 * 16
 
 
 def test_a_run_that_cannot_be_mended_says_so(tmp_path):
     with pytest.raises(MaquetteError, match="not finite"):
-        begin(tmp_path / "run", "train.steps=12", f"data.bad={list(range(5 * 16, 500))}", "train.nonfinite_skips=1")
+        begin(tmp_path / "run", "train.steps=20", f"data.bad={list(range(5 * 16, 500))}", "train.nonfinite_skips=1")
 
 
 @pytest.mark.parametrize("world", [1, 2])

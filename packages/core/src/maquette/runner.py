@@ -16,11 +16,16 @@ from maquette.config import RunConfig, checked, load, resolve_block
 from maquette.doctor.gate import pass_gate
 from maquette.errors import MaquetteError
 from maquette.forensics.collectives import record_flights
+from maquette.forensics.out_of_memory import OutOfMemory, Reporter
 from maquette.forensics.pulse import Pulse
 from maquette.parallel.parallelism import Parallelism
 from maquette.precision import Precision
 from maquette.runs import RunFolder, is_main_process
 from maquette.session import BLOCKS, Session
+from maquette.stopping import stop_on_signals
+
+PATIENCE = 60.0
+"""Seconds that a run which continues by itself waits until the one before has saved and left."""
 
 
 def train(config: DictConfig | RunConfig) -> RunFolder:
@@ -36,12 +41,13 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     """
     node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
     plugins.load_files(node.plugins)
-    if node.resume == "auto":
-        node = _continued(node)
+    auto = node.resume == "auto"
+    if auto:
+        node = load(RunConfig, node, {"resume": None})
     check_blocks(node)
     settings: RunConfig = checked(_without_blocks(node))
     run = RunFolder(Path(settings.resume or settings.folder))
-    if not settings.resume and run.checkpoints.exists() and checkpoint.paths(run.checkpoints):
+    if not auto and not settings.resume and run.checkpoints.exists() and checkpoint.paths(run.checkpoints):
         raise MaquetteError(
             f"'{run.path}' already holds a run; continue it with resume={run.path} or choose another name="
         )
@@ -50,14 +56,24 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
     first, monitor = 60 * settings.parallel.timeout_minutes, settings.monitor
     pulse = Pulse.of_this_process(first=first, least=monitor.hang_seconds, factor=monitor.hang_factor)
     try:
-        with pulse.beating():
+        with pulse.beating(), Reporter(run.path, pulse).reporting() as report:
             parallelism = start(node, settings, run)
             pass_gate(settings.doctor, parallelism.mesh, run.path)
-            with run.owned() if parallelism.main else nullcontext():
-                return Session(node, settings, run, parallelism, pulse).train()
-    except MaquetteError:
+            # Before the processes have joined there is nothing to save, and a signal ends them at once.
+            several = parallelism.mesh.world > 1
+            owned = run.owned(PATIENCE if auto else 0) if parallelism.main else nullcontext()
+            with stop_on_signals(several) as request, owned as owner:
+                # Decided by the owner, for all: the one before may have saved a moment ago.
+                if auto and parallelism.mesh.share(bool(checkpoint.paths(run.checkpoints))):
+                    node = _continued(node, run)
+                    settings = checked(_without_blocks(node))
+                session = Session(node, settings, run, parallelism, pulse=pulse, owner=owner)
+                report.engine = session.engine
+                return session.train(request)
+    except MaquetteError as error:
         # A user's mistake before the first checkpoint leaves nothing half-written; a crash keeps what tells of it.
-        if fresh and is_main_process() and not checkpoint.paths(run.checkpoints):
+        kept = isinstance(error, OutOfMemory) or checkpoint.paths(run.checkpoints)
+        if fresh and is_main_process() and not kept:
             shutil.rmtree(run.path, ignore_errors=True)
         raise
     finally:
@@ -65,13 +81,9 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
             parallelism.mesh.stop()
 
 
-def _continued(node: DictConfig) -> DictConfig:
-    """The same run where it left off, if it has a checkpoint already: what a restarted launcher needs."""
-    folder = load(RunConfig, _without_blocks(node)).folder
-    run = RunFolder(Path(folder))
-    if not checkpoint.paths(run.checkpoints):
-        return load(RunConfig, node, {"resume": None})
-    return load(RunConfig, node, {"resume": folder, "start_from": None, "facts": run.read_config().facts})
+def _continued(node: DictConfig, run: RunFolder) -> DictConfig:
+    """The same run where it left off: what a restarted launcher needs."""
+    return load(RunConfig, node, {"resume": str(run.path), "start_from": None, "facts": run.read_config().facts})
 
 
 def start(node: DictConfig, settings: RunConfig, run: RunFolder) -> Parallelism:

@@ -10,25 +10,30 @@ result.json        written last: the run is finished
 from __future__ import annotations
 
 import csv
-import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from maquette import plugins
 from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
 from maquette.durable import write_json, write_text
 from maquette.environment import describe_environment
 from maquette.errors import MaquetteError
+from maquette.json_text import read_json
 from maquette.ownership import Ownership
+from maquette.secrets import holds_secret
 
 if TYPE_CHECKING:
     from torch import nn
+
+# "${name:" that no backslash takes its meaning from.
+_RESOLVER = re.compile(r"(?<!\\)(?:\\\\)*\$\{\s*([\w.]+)\s*:")
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,9 @@ class RunFolder:
         return self.result_file.is_file()
 
     def write_config(self, config: DictConfig) -> None:
-        """Write the configuration with all interpolations resolved that can be."""
-        write_text(self.config_file, OmegaConf.to_yaml(config))
+        """Write the configuration, without its secrets: they are to be given again when the run is used again."""
+        plain = OmegaConf.to_container(config)
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(_changed(plain, holds_secret))))
 
     def write_environment(self, seed: int) -> None:
         """Write seeds, versions, machine and command line."""
@@ -73,12 +79,23 @@ class RunFolder:
     def read_config(self) -> DictConfig:
         """The configuration the run was started with.
 
+        A run may come from a stranger: it reads no environment variables of this machine (``${oc.env:NAME}`` counts as
+        not given) and brings no code with it.
+
         Raises:
-            MaquetteError: this is not a run's folder.
+            MaquetteError: this is not a run's folder, or names a plugin file inside it.
         """
         if not self.config_file.is_file():
             raise MaquetteError(f"'{self.path}' is not a run: it has no config.yaml; give the folder of a training run")
-        return load(RunConfig, read_yaml(self.config_file))
+        plain = OmegaConf.to_container(read_yaml(self.config_file))
+        config = load(RunConfig, OmegaConf.create(_changed(plain, _reads_elsewhere)))
+        for file in config.plugins:
+            if Path(file).resolve().is_relative_to(self.path.resolve()):
+                raise MaquetteError(
+                    f"'{self.config_file}' names the plugin '{file}' in its own folder, and plugins are code; "
+                    "read it, move it elsewhere, and name it there"
+                )
+        return config
 
     @contextmanager
     def owned(self, patience: float = 0.0) -> Iterator[Ownership]:
@@ -104,6 +121,20 @@ class RunFolder:
                         if name != "step" and value:
                             curves.setdefault(name, {})[int(row["step"])] = float(value)
         return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def _changed(value: Any, refused: Callable[[str, str], bool], name: str = "") -> Any:
+    """Plain data with OmegaConf's mark of what must be given, "???", for every text that is refused."""
+    if isinstance(value, Mapping):
+        return {key: _changed(inner, refused, str(key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_changed(inner, refused, name) for inner in value]
+    return MISSING if isinstance(value, str) and refused(value, name) else value
+
+
+def _reads_elsewhere(value: str, name: str) -> bool:
+    """Whether an interpolation leads out of the configuration and the facts of its dataset."""
+    return any(resolver != "facts" for resolver in _RESOLVER.findall(value))
 
 
 def claim(file: Path, config: DictConfig) -> None:
@@ -227,7 +258,7 @@ def relative_run(reference: str | Path, owner: Path) -> Path:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What a finished run's ``result.json`` says."""
-    return cast(dict[str, Any], json.loads(RunFolder(folder).result_file.read_text()))
+    return cast(dict[str, Any], read_json(RunFolder(folder).result_file))
 
 
 def is_main_process() -> bool:

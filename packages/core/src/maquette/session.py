@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from dataclasses import fields
@@ -22,6 +23,7 @@ from maquette.engine.anomalies import ADVICE, Rollback
 from maquette.engine.randomness import fold
 from maquette.engine.step_engine import StepEngine
 from maquette.errors import MaquetteError
+from maquette.events import EventLog
 from maquette.forensics.callback import SignsOfLife
 from maquette.forensics.pulse import Pulse
 from maquette.lightning_adapter import (
@@ -36,13 +38,18 @@ from maquette.lightning_adapter import (
 )
 from maquette.loggers import build_loggers
 from maquette.monitoring.callback import Watch
+from maquette.monitoring.collective_waits import CollectiveWaits
+from maquette.monitoring.machine import Machine, uuid_of
+from maquette.monitoring.monitor import Monitor, Who
 from maquette.monitoring.on_demand import OnDemand
+from maquette.monitoring.step_clock import StepClock
 from maquette.monitoring.throughput import Throughput, find_accelerator
+from maquette.ownership import Ownership
 from maquette.parallel.materialise import assign_all
 from maquette.parallel.parallelism import Parallelism
 from maquette.progress import say
 from maquette.runs import RunFolder, build_model, check_weights, read_weights
-from maquette.stopping import Interrupted, StopRequest, stop_on_signals
+from maquette.stopping import Interrupted, StopRequest
 
 BLOCKS = {
     "data": "datasets",
@@ -63,13 +70,24 @@ class Session:
         run: its folder, owned by the main process.
         parallelism: of the processes that have joined.
         pulse: this process's signs of life.
+        owner: of the run's folder, on the main process.
     """
 
     def __init__(
-        self, node: DictConfig, settings: RunConfig, run: RunFolder, parallelism: Parallelism, pulse: Pulse
+        self,
+        node: DictConfig,
+        settings: RunConfig,
+        run: RunFolder,
+        parallelism: Parallelism,
+        *,
+        pulse: Pulse,
+        owner: Ownership | None,
     ) -> None:
         self.node, self.settings, self.run, self.parallelism = node, settings, run, parallelism
-        self.mesh, self.pulse = parallelism.mesh, pulse
+        self.mesh, self.pulse, self.owner = parallelism.mesh, pulse, owner
+        self.waits = CollectiveWaits.of(self.mesh.device)
+        self.clock = StepClock(communication=self.waits.seconds)
+        self.events = EventLog(run.path, self.mesh.rank)
         if settings.train.threads:
             torch.set_num_threads(settings.train.threads)
         self._write_down()
@@ -84,6 +102,7 @@ class Session:
             self._optimizer(),
             seed=settings.seed,
             parallelism=parallelism,
+            record=self._record,
         )
         if hasattr(self.objective, "follow"):  # its targets come from the averaged weights
             self.objective.follow(self.engine.averages)
@@ -101,6 +120,8 @@ class Session:
         set_facts(facts)
         data = plugins.build("datasets", resolve_block(self.node, "data"))
         data.rank, data.world = self.parallelism.rank, self.parallelism.world
+        if hasattr(data, "record"):
+            data.record = self.events.add
         if facts and hasattr(data, "adopt_facts"):
             # Class ids and latent statistics must stay those that the weights were trained with.
             data.adopt_facts(facts)
@@ -154,12 +175,22 @@ class Session:
         if self.settings.resume:
             self._restore()
 
+    def _record(self, kind: str, **facts: Any) -> None:
+        """Write down, and say, what all processes have found together."""
+        if self.parallelism.main:
+            self.events.add(kind, **facts)
+            wrong = "".join(f", rank {rank} is wrong" for rank in facts.get("wrong", ()))
+            say(f"warning: step {facts['step']}: {kind}{wrong}; see '{self.events.path}'")
+
     def _restore(self, *, after: Rollback | None = None) -> None:
-        """Continue from the newest whole checkpoint; after a rollback with the data that comes after the bad ones."""
-        found, reasons = checkpoint.newest(self.run.checkpoints, self.mesh)
+        """Continue from the newest whole checkpoint, or after a rollback from one before the bad steps."""
+        # The newest may have been saved when the weights had gone astray already.
+        older = 1 if after and after.attempt > 2 else 0
+        found, reasons = checkpoint.newest(self.run.checkpoints, self.mesh, older=older)
         if self.parallelism.main:
             for reason in reasons:
                 say(f"warning: {reason}; falling back to {found.path.name}")
+                self.events.add("checkpoint", passed_over=reason, used=found.path.name)
             checkpoint.quarantine(self.run.checkpoints, found.path)
         self.mesh.barrier()
         if "optimizer" in found.parts:
@@ -171,20 +202,39 @@ class Session:
                 if name not in found.parts:
                     averages.reset(part, decay)
         self.engine.load_plain_state(found.state, keep_guard=after is not None)
-        if after is None:
-            self.data.load_state_dict(found.state["data"])
+        self.data.load_state_dict(found.state["data"])
+
+    def _go_back(self, rollback: Rollback) -> None:
+        """To a checkpoint before the bad steps, which are left out from now on.
+
+        Raises:
+            MaquetteError: there is no checkpoint.
+        """
+        reached = self.engine.step
+        if not self.mesh.share(bool(checkpoint.paths(self.run.checkpoints))):
+            raise MaquetteError(f"{rollback}, and there is no checkpoint to go back to; {ADVICE}") from None
+        self._restore(after=rollback)
+        left_out = rollback.left_out(self.engine.step)
+        self.engine.guard.left_out |= set(left_out)
+        if self.parallelism.main:
+            back = f"back from step {reached} to {self.engine.step}"
+            say(f"warning: {rollback}; {back}, leaving out {len(left_out)} steps")
+            span = [left_out.start, left_out.stop - 1] if left_out else []
+            facts = {"trouble": rollback.kind, "step": rollback.step, "first": rollback.first}
+            self.events.add("rollback", **facts, attempt=rollback.attempt, back_to=self.engine.step, left_out=span)
 
     def _save(self, saver: checkpoint.Saver, score: float | None, wait: bool) -> None:
+        self.engine.check_replicas()
         state = {**self.engine.plain_state(), "data": self.data.state_dict()}
-        with self.pulse.during("save"):
+        with self.pulse.during("save"), self.clock.pausing():
             saver.save(self.engine.step, self.engine.state(), state, score, wait)
 
-    def train(self) -> RunFolder:
-        """Train the steps that are left."""
+    def train(self, request: StopRequest) -> RunFolder:
+        """Train the steps that are left, or until a signal asks to stop."""
         if self.engine.step >= self.settings.train.steps:
             say(f"'{self.run.path}' has its {self.engine.step} steps; nothing left to train")
         else:
-            with stop_on_signals() as request, self._saver() as saver:
+            with self._saver() as saver:
                 self._train(request, saver)
             if self.engine.step < self.settings.train.steps:  # perhaps another rank was the one that was asked
                 where = f"stopped at step {self.engine.step} of {self.settings.train.steps}"
@@ -203,29 +253,35 @@ class Session:
             keep=train.keep_checkpoints,
             keep_best=train.keep_best,
             background=train.checkpoint_async,
+            owner=self.owner,
         )
 
     def _train(self, request: StopRequest, saver: checkpoint.Saver) -> None:
-        """Fit until the last step; where too many steps were not finite, go back and fit again."""
+        """Fit, with an eye on the machine, unless a signal has asked to stop already."""
+        request.listen()
+        if self.mesh.any(request.requested):  # before the first step
+            self._save(saver, None, wait=True)
+            return
+        with self.waits.measuring(), self._monitor().watching() as monitor:
+            self._fit(request, saver, monitor)
+
+    def _fit(self, request: StopRequest, saver: checkpoint.Saver, monitor: Monitor) -> None:
+        """Until the last step; where steps look wrong, go back and fit again."""
         total = self.settings.train.steps * self.settings.train.accumulate
         while True:
-            trainer = self._trainer(request, saver)
+            trainer = self._trainer(request, saver, monitor)
             restore_progress(trainer, self.engine)
-            training = TrainingStream(self.data.train_dataloader(), total - self.engine.micro_step)
-            validation = ValidationStream(self.data.val_dataloader, self.mesh)
+            training = TrainingStream(self.data.train_dataloader(), total - self.engine.micro_step, self.clock)
+            validation = ValidationStream(self.data.val_dataloader, self.mesh, lambda: request.requested)
             try:
                 trainer.fit(EngineModule(self.engine), training, validation)
                 return
             except Rollback as rollback:
                 self.pulse.enter("restore")
                 saver.wait()
-                step = self.engine.step
-                if not checkpoint.paths(self.run.checkpoints):
-                    raise MaquetteError(f"{rollback}, and there is no checkpoint to go back to; {ADVICE}") from None
-                self._restore(after=rollback)
-                say(f"warning: {rollback}; back from step {step} to {self.engine.step}, with later data")
+                self._go_back(rollback)
 
-    def _trainer(self, request: StopRequest, saver: checkpoint.Saver) -> pl.Trainer:
+    def _trainer(self, request: StopRequest, saver: checkpoint.Saver, monitor: Monitor) -> pl.Trainer:
         _quiet()
         train, main = self.settings.train, self.parallelism.main
 
@@ -235,7 +291,7 @@ class Session:
                     say(f"warning: {warning}")
 
         callbacks: list[pl.Callback] = [
-            LogMetrics(train.log_every, self._throughput()),
+            LogMetrics(train.log_every, self._throughput(), monitor),
             SaveCheckpoints(lambda score, wait: self._save(saver, score, wait), train.checkpoint_every, request, tell),
             self._watch(),
             SignsOfLife(self.pulse, lambda: self.engine.step, train.compile),
@@ -264,7 +320,21 @@ class Session:
                 whole = self._build_model()
         peak = find_accelerator(self.settings.monitor.accelerator, self.mesh.device)
         precision = self.settings.train.precision
-        return Throughput(whole, precision, peak, data_world=self.parallelism.world, world=self.mesh.world)
+        worlds = {"data_world": self.parallelism.world, "world": self.mesh.world}
+        return Throughput(whole, precision, peak, **worlds, clock=self.clock)
+
+    def _monitor(self) -> Monitor:
+        mesh, steps = self.mesh, self.settings.train.steps
+        who = Who(mesh.rank, mesh.world, int(os.environ.get("LOCAL_RANK", "0")), mesh.index("pipeline"), steps)
+        return Monitor(
+            self.run.path,
+            who,
+            self.clock,
+            self.settings.monitor,
+            machine=lambda: Machine.here(self.run.path, uuid_of(mesh.device)),
+            progress=lambda: (self.pulse.phase, self.engine.step),
+            record=self.events.add,
+        )
 
     def _watch(self) -> Watch:
         monitor = self.settings.monitor

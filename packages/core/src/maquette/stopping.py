@@ -37,10 +37,10 @@ class StopRequest:
         """True after the first signal."""
         return self.signal is not None
 
-    def listen(self) -> None:
-        """Take the signals over, also from Lightning, whose own SIGTERM handler saves nothing and exits with 0."""
+    def listen(self, *numbers: int) -> None:
+        """Take signals over, by default both; also from Lightning, whose own handler saves nothing and exits with 0."""
         if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
-            for number in self._before:
+            for number in numbers or self._before:
                 signal.signal(number, self._handle)
 
     def restore(self) -> None:
@@ -58,10 +58,17 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the context the first SIGINT or SIGTERM only sets a flag; a second acts as it did before."""
+def stop_on_signals(several: bool = False) -> Iterator[StopRequest]:
+    """Within the context the first SIGTERM only sets a flag, from :meth:`StopRequest.listen` on SIGINT too.
+
+    A second one acts as it did before. Until training begins there may be minutes of preparing data, which somebody who
+    presses Ctrl-C does not want to wait for.
+
+    Args:
+        several: there are other processes, which must not be left alone: SIGINT sets a flag from the start.
+    """
     request = StopRequest()
-    request.listen()
+    request.listen(signal.SIGTERM, *([signal.SIGINT] if several else []))
     try:
         yield request
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from maquette.checkpoint.reading import IndexedReader, WholeTensors
 from maquette.checkpoint.retention import paths
 from maquette.checkpoint.tensor_files import Written
 from maquette.errors import MaquetteError
+from maquette.json_text import read_json
 
 
 @dataclass(frozen=True)
@@ -126,18 +126,21 @@ def open_checkpoint(path: Path, mesh: Ranks | None = None, only: tuple[str, ...]
     return _opened(path, Processes(mesh), only)
 
 
-def newest(folder: Path, mesh: Ranks | None = None, only: tuple[str, ...] = ()) -> tuple[Checkpoint, list[str]]:
+def newest(
+    folder: Path, mesh: Ranks | None = None, only: tuple[str, ...] = (), older: int = 0
+) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and why newer ones were passed over. All processes call it together.
 
     Args:
         folder: where the checkpoints are.
         mesh: the ranks; None for one process alone.
         only: verify only these parts, as names or patterns (``("model", "average*")``); all where empty.
+        older: how many of the newest not to consider, as far as there are older ones.
 
     Raises:
         MaquetteError: none is whole.
     """
-    return _newest(Path(folder), Processes(mesh), only)
+    return _newest(Path(folder), Processes(mesh), only, older)
 
 
 def read(path: Path, only: tuple[str, ...] = ()) -> Contents:
@@ -176,9 +179,10 @@ def _decay(part: str) -> float:
         return 0.0
 
 
-def _newest(folder: Path, processes: Processes, only: tuple[str, ...]) -> tuple[Checkpoint, list[str]]:
+def _newest(folder: Path, processes: Processes, only: tuple[str, ...], older: int = 0) -> tuple[Checkpoint, list[str]]:
     reasons: list[str] = []
-    for path in processes.gather(lambda: None, lambda _: paths(folder)):
+    found = processes.gather(lambda: None, lambda _: paths(folder))
+    for path in found[min(older, max(len(found) - 1, 0)) :]:
         try:
             return _opened(path, processes, only), reasons
         except MaquetteError as error:
@@ -202,7 +206,13 @@ def _small_files(path: Path) -> tuple[Manifest, Index, dict[str, Any]]:
     manifest.check(path, [found.files[name] for name in (INDEX_FILE, STATE_FILE)])
     try:
         index = decode((path / INDEX_FILE).read_text())
-        return found, index, json.loads((path / STATE_FILE).read_text())
+        declared = sum(entry.bytes for entries in index.values() for entry in entries.values())
+        if declared > (held := sum(file.bytes for file in found.files.values())):
+            raise ValueError(f"{INDEX_FILE} declares {declared} bytes of tensors in {held} bytes of files")
+        state = read_json(path / STATE_FILE)
+        if not isinstance(state, dict):
+            raise ValueError(f"{STATE_FILE} holds no mapping")
+        return found, index, state
     except (OSError, ValueError, MaquetteError) as error:
         raise MaquetteError(f"checkpoint '{path}' cannot be read: {error}") from None
 

@@ -10,11 +10,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from maquette.checkpoint.index import FORMAT, INDEX_FILE
-from maquette.checkpoint.tensor_files import Written, sha256
+from maquette.checkpoint.tensor_files import PICKLED, Written, sha256
 from maquette.errors import MaquetteError
+from maquette.json_text import read_json
 
 MANIFEST_FILE = "manifest.json"
 STATE_FILE = "state.json"
+FOREIGN_FILE = ".metadata"
+"""The pickle in the folders of torch.distributed.checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,13 @@ class Manifest:
     files: dict[str, Written]
 
 
-def encode(step: int, files: Iterable[Written]) -> bytes:
-    """The text of ``manifest.json``. Its last word is the checksum of the rest, so that it vouches for itself."""
+def encode(step: int, files: Iterable[Written], epoch: int = 0) -> bytes:
+    """The text of ``manifest.json``. Its last word is the checksum of the rest, so that it vouches for itself.
+
+    ``epoch`` is the number of the owner that writes it, see `maquette.ownership`.
+    """
     listed = {file.name: {"bytes": file.bytes, "sha256": file.sha256} for file in sorted(files, key=lambda f: f.name)}
-    content = {"format": FORMAT, "step": step, "files": listed}
+    content = {"format": FORMAT, "step": step, "epoch": epoch, "files": listed}
     return (json.dumps({**content, "sha256": _own_sum(content)}, indent=1) + "\n").encode()
 
 
@@ -39,7 +45,7 @@ def read(path: Path) -> Manifest:
         MaquetteError: missing, damaged, of another format, or of another checkpoint.
     """
     try:
-        content = json.loads((path / MANIFEST_FILE).read_bytes())
+        content = read_json(path / MANIFEST_FILE)
         if content["format"] != FORMAT:
             raise MaquetteError(f"checkpoint '{path}' has format {content['format']}; this version reads {FORMAT}")
         stated = content.pop("sha256")
@@ -52,7 +58,10 @@ def read(path: Path) -> Manifest:
         if not {INDEX_FILE, STATE_FILE} <= files.keys() or any(PurePath(name).name != name for name in files):
             raise ValueError("its list of files is not one of a checkpoint")
     except FileNotFoundError:
-        raise MaquetteError(f"checkpoint '{path}': {MANIFEST_FILE} is missing") from None
+        why = (
+            "" if not (path / FOREIGN_FILE).exists() else f"; {PICKLED.format('a torch.distributed.checkpoint folder')}"
+        )
+        raise MaquetteError(f"checkpoint '{path}': {MANIFEST_FILE} is missing{why}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MaquetteError(f"checkpoint '{path}': {MANIFEST_FILE} is damaged ({error})") from None
     if path.name.startswith("step_") and path.name != f"step_{step:08d}":

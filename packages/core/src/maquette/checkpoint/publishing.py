@@ -19,6 +19,7 @@ from maquette.checkpoint.retention import step_folder
 from maquette.checkpoint.tensor_files import Written, write_bytes, write_tensors
 from maquette.durable import fsync
 from maquette.errors import MaquetteError
+from maquette.ownership import Ownership
 
 SPARE_BYTES = 2**20
 """Free space asked for beyond the tensors: headers, index, state."""
@@ -28,7 +29,7 @@ SPARE_BYTES = 2**20
 class Publication:
     """One checkpoint on its way to the disk. All processes share the file system.
 
-    ``state`` is the text of ``state.json``; it counts on rank 0.
+    ``state`` is the text of ``state.json``; it counts on rank 0, as does the ``owner`` of the run's folder.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Publication:
     share: Share
     files: Files
     state: str
+    owner: Ownership | None = None
 
     def publish(self, processes: Processes, tidy: Callable[[], None]) -> None:
         """Write it. All processes call this together, also from threads, and all learn of any failure.
@@ -89,8 +91,11 @@ class Publication:
         with self._explained(temporary):
             written.append(write_bytes(temporary / INDEX_FILE, self.share.index.encode()))
             written.append(write_bytes(temporary / STATE_FILE, self.state.encode()))
-            write_bytes(temporary / MANIFEST_FILE, manifest.encode(self.step, written))
+            epoch = self.owner.epoch if self.owner else 0
+            write_bytes(temporary / MANIFEST_FILE, manifest.encode(self.step, written, epoch))
             fsync(temporary)
+            if self.owner:
+                self.owner.check()
             os.rename(temporary, self.path)
             fsync(self.folder)
         tidy()

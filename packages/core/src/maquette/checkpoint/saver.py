@@ -16,6 +16,7 @@ from maquette.checkpoint.publishing import Publication
 from maquette.checkpoint.retention import WriterLock, purge, step_folder
 from maquette.checkpoint.staging import Staging
 from maquette.errors import MaquetteError
+from maquette.ownership import Ownership
 
 
 class Saver:
@@ -27,6 +28,7 @@ class Saver:
         keep: how many of the newest to keep, at least 1.
         keep_best: how many of those with the lowest score to keep besides.
         background: let a thread write while training goes on.
+        owner: of the run's folder, on rank 0; a save is given up when another process has taken over.
 
     Use it in a ``with``, or call :meth:`close`: the last save may still be under way.
     """
@@ -39,10 +41,12 @@ class Saver:
         keep: int = 2,
         keep_best: int = 0,
         background: bool = True,
+        owner: Ownership | None = None,
     ) -> None:
         if keep < 1 or keep_best < 0:
             raise MaquetteError(f"keep={keep} and keep_best={keep_best}: keep at least 1 and not fewer than 0 best")
         self.folder, self.keep, self.keep_best, self.background = Path(folder), keep, keep_best, background
+        self.owner = owner
         self.processes = Processes(mesh, own_group=True)
         self.layout = str(getattr(mesh, "layout", "")) or "one process"
         self._sharing = SharingOut(self.processes)
@@ -81,9 +85,9 @@ class Saver:
             return
         share, files = self._sharing.share(parts)
         if self._thread is None or wait:
-            Publication(self.folder, step, share, files, text).publish(self.processes, self._tidy)
+            Publication(self.folder, step, share, files, text, self.owner).publish(self.processes, self._tidy)
         else:
-            staged = Publication(self.folder, step, share, self._staging.copy(files), text)
+            staged = Publication(self.folder, step, share, self._staging.copy(files), text, self.owner)
             self._under_way = self._thread.submit(staged.publish, self.processes, self._tidy)
 
     @property
@@ -103,10 +107,16 @@ class Saver:
             self._under_way = None
 
     def poll(self) -> list[str]:
-        """What went wrong since the last call; ask at step boundaries. Never waits."""
+        """What went wrong since the last call; ask at step boundaries. Never waits.
+
+        Raises:
+            MaquetteError: another process has taken over, so that going on would be in vain.
+        """
         if not self.busy:
             self.wait()
         warnings, self._warnings = self._warnings, []
+        if warnings and self.owner:
+            self.owner.check()
         return warnings
 
     def close(self) -> None:

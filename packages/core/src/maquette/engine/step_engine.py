@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from maquette.batches import rows_of
 from maquette.config import TrainConfig
-from maquette.engine.anomalies import AnomalyGuard, all_finite
+from maquette.engine.anomalies import NONFINITE, SPIKE, AnomalyGuard, all_finite
+from maquette.engine.corruption import ReplayCheck, ReplicaCheck
 from maquette.engine.ema import WeightAverages
 from maquette.engine.gradients import AdaptiveClip, clip, group_norms, total_norm
 from maquette.engine.optimizer_state import optimizer_state, start_slots
 from maquette.engine.optimizers import learning_rate, set_learning_rate
 from maquette.engine.randomness import drawing, fold, seed_step
+from maquette.engine.spikes import SpikeDetector
 from maquette.errors import MaquetteError
+from maquette.forensics.phase_memory import PhaseMemory
 from maquette.parallel.layout import SAMPLES
 from maquette.parallel.parallelism import Parallelism
 
@@ -35,6 +38,7 @@ class StepEngine:
         optimizer: makes the optimizer of named parameters; its ``config`` has the schedule.
         seed: of every sample's noise.
         parallelism: how processes share the step.
+        record: told of events on every process, as :meth:`maquette.events.EventLog.add`.
 
     Raises:
         MaquetteError: nothing can be trained.
@@ -49,9 +53,10 @@ class StepEngine:
         *,
         seed: int,
         parallelism: Parallelism,
+        record: Callable[..., None] = lambda kind, **facts: None,
     ) -> None:
         self.parts, self.objective, self.train, self.seed = list(parts), objective, train, seed
-        self.parallelism, self.mesh = parallelism, parallelism.mesh
+        self.parallelism, self.mesh, self.record = parallelism, parallelism.mesh, record
         self.optimizer_config = optimizer.config
         self.named = {n: p for part in parts for n, p in part.named_parameters() if p.requires_grad}
         if not self.mesh.any(bool(self.named)):
@@ -61,7 +66,11 @@ class StepEngine:
         parallelism.watch(self.parts)
         self.optimizer: torch.optim.Optimizer = optimizer(self.named)
         self.averages = [WeightAverages(part, train.ema_decays) for part in parts]
+        self.memory = PhaseMemory(self.mesh.device)
         self.guard = AnomalyGuard(train.nonfinite_skips)
+        self.spikes = SpikeDetector(train.spike_threshold, train.spike_window)
+        self.replicas = ReplicaCheck(self.mesh, self.guard, record)
+        self.replay = ReplayCheck(self.mesh, self.guard, record)
         self.adaptive = AdaptiveClip(train.clip_norm) if train.clip == "adaptive" else None
         self.micro_step = 0
         """Micro-batches done; ``micro_step // accumulate`` optimizer steps were made or skipped."""
@@ -70,6 +79,7 @@ class StepEngine:
         self.per_sample: dict[str, Tensor] = {}
         """What the objective said of each sample of the last micro-batch."""
         self._loss: Tensor | None = None
+        self._samples: list[dict[str, Any]] = []
 
     @property
     def step(self) -> int:
@@ -89,31 +99,82 @@ class StepEngine:
             update: what steps the optimizer, where somebody else counts its steps; by default its own ``step``.
 
         Returns:
-            The objective's scalars, detached, and after an optimizer step also ``grad_norm``.
+            The objective's scalars, detached, and after an optimizer step also ``grad_norm``; nothing for a step that
+            is left out.
 
         Raises:
-            Rollback: too many steps in a row were not finite.
+            Rollback: too many steps in a row look wrong, or copies of the state differ.
             MaquetteError: a step was not finite and none may be skipped.
         """
+        if self.step in self.guard.left_out:
+            self.micro_step += 1
+            return {}
         batch = self._on_device(batch)
         last = (self.micro_step + 1) % self.train.accumulate == 0
-        self.parallelism.before_backward(self.parts, last)
-        seed_step(self.seed, self.micro_step, self.parallelism.rank)
-        with drawing(self.seed, self._keys(batch)), self._precision():
-            terms = self._forward_backward(batch, last)
+        if self._replays(self.micro_step):
+            self._replay(batch)
+        terms = self._pass(batch, last)
+        self._samples.append({"position": self._keys(batch), "id": list(batch.get("id", ()))})
         self.per_sample = terms.pop("per_sample", {})
         metrics = {name: value.detach() for name, value in terms.items()}
         self._loss = metrics["loss"] if self._loss is None else self._loss + metrics["loss"]
-        if last:
-            try:
-                metrics |= self._update(update or self.optimizer.step, self._loss)
-            finally:
-                self._loss = None
-                self.optimizer.zero_grad(set_to_none=True)
-                self.micro_step += 1
-        else:
+        if not last:
             self.micro_step += 1
+            return metrics
+        try:
+            metrics |= self._update(update or self.optimizer.step, self._loss)
+        finally:
+            self._loss, self._samples = None, []
+            self.optimizer.zero_grad(set_to_none=True)
+            self.micro_step += 1
+        every = self.train.replica_check_every
+        if every and self.step % every == 0:
+            self.check_replicas()
         return metrics
+
+    def check_replicas(self) -> None:
+        """Compare the copies of the state; before each checkpoint too, so that a checkpoint is one to go back to.
+
+        Raises:
+            Rollback: they differ.
+        """
+        if self.train.replica_check_every and self.mesh.world > 1:
+            named = {f"{part}/{name}": value for part, values in self.state().items() for name, value in values.items()}
+            buffers = {name for part in self.parts for name, _ in part.named_buffers()}
+            # Statistics such as a batch normalisation's are each process's own.
+            kept = {name: value for name, value in named.items() if name.partition("/")[2] not in buffers}
+            self.replicas(self.step, kept, self.mesh.index("pipeline"))
+
+    def _pass(self, batch: Mapping[str, Any], last: bool) -> dict[str, Any]:
+        """Forward and backward of a micro-batch that is on the device."""
+        self.parallelism.before_backward(self.parts, last)
+        seed_step(self.seed, self.micro_step, self.parallelism.rank)
+        with drawing(self.seed, self._keys(batch)), self._precision():
+            return self._forward_backward(batch, last)
+
+    def _replays(self, micro_step: int) -> bool:
+        """Whether this micro-batch, the first of its step, is also computed for comparison."""
+        every, (step, place) = self.train.replay_every, divmod(micro_step, self.train.accumulate)
+        return bool(every) and place == 0 and step % every == 0
+
+    def _replay(self, batch: Mapping[str, Any]) -> None:
+        """Compute a micro-batch twice, without a consequence, and compare the bits.
+
+        Raises:
+            Rollback: a process has computed something else the second time.
+        """
+        sharded = self.parallelism.casts_parameters  # their gradients are seen only when they have been reduced
+
+        def compute() -> list[Tensor]:
+            loss = self._pass(batch, last=sharded)["loss"].detach()
+            gradients = [parameter.grad for parameter in self.named.values() if parameter.grad is not None]
+            self.optimizer.zero_grad(set_to_none=True)
+            return [loss, *gradients]
+
+        kept = [(buffer, buffer.clone()) for part in self.parts for buffer in part.buffers()]
+        self.replay(self.step, compute)
+        for buffer, value in kept:
+            buffer.copy_(value)
 
     def _forward_backward(self, batch: Mapping[str, Any], last: bool) -> dict[str, Any]:
         share = self.parallelism.share / self.train.accumulate
@@ -127,14 +188,16 @@ class StepEngine:
             # Means over different numbers of things: each weighs as much as it has of them.
             everybody = self.mesh.sum(count.detach().clone().float(), *SAMPLES)
             loss = loss * (count * self.parallelism.world / everybody)
+        self.memory.after("forward")
         (loss * share).backward()
+        self.memory.after("backward")
         return terms
 
     def _update(self, update: Callable[[], Any], loss: Tensor) -> dict[str, Tensor]:
         self.parallelism.reduce_gradients(self.parts)
         norm = total_norm(self.named.values(), self.mesh)
         metrics = {"grad_norm": norm}
-        if not self.guard.admit(self.step, all_finite(loss, norm, self.mesh)):
+        if not self._admitted(loss, norm):
             return metrics | {"skipped_steps": torch.tensor(float(self.guard.skipped))}
         if self.watch_groups_every and (self.step + 1) % self.watch_groups_every == 0:
             norms = group_norms(self.named, self.mesh)
@@ -148,7 +211,24 @@ class StepEngine:
         update()
         for part, averages in zip(self.parts, self.averages, strict=True):
             averages.update(part, self.step + 1)
+        self.memory.after("update")
         return metrics
+
+    def _admitted(self, loss: Tensor, norm: Tensor) -> bool:
+        """Whether the step may be made; what looks wrong is recorded with its samples."""
+        finite, mean = all_finite(loss, norm, self.mesh)
+        trouble = NONFINITE if not finite else SPIKE if self.spikes.is_spike(mean) else ""
+        if trouble:
+            samples = [sample for rank in self.mesh.gather(self._samples) for sample in rank]
+            limit = self.spikes.limit()
+            self.record(trouble, step=self.step, loss=mean, limit=limit, grad_norm=float(norm), samples=samples)
+        if not self.guard.admit(self.step, trouble):
+            return False
+        if trouble:
+            self.record("level", step=self.step, loss=mean)
+            self.spikes.forget()
+        self.spikes.observe(mean)
+        return True
 
     @torch.no_grad()
     def validate(self, batch: Mapping[str, Any], index: int) -> dict[str, Tensor]:
@@ -186,13 +266,20 @@ class StepEngine:
     def plain_state(self) -> dict[str, Any]:
         """What else a checkpoint must hold: counters, plain data."""
         adaptive = self.adaptive.state() if self.adaptive else None
-        return {"micro_step": self.micro_step, "guard": self.guard.state(), "adaptive_clip": adaptive}
+        return {
+            "micro_step": self.micro_step,
+            "guard": self.guard.state(),
+            "spikes": self.spikes.state(),
+            "adaptive_clip": adaptive,
+        }
 
     def load_plain_state(self, state: Mapping[str, Any], *, keep_guard: bool = False) -> None:
         """Continue from :meth:`plain_state`; after a rollback the guard keeps what it has counted."""
         self.micro_step = int(state["micro_step"])
         if not keep_guard and state.get("guard"):
             self.guard.load_state(state["guard"])
+        if state.get("spikes"):
+            self.spikes.load_state(state["spikes"])
         if self.adaptive and state.get("adaptive_clip"):
             self.adaptive.load_state(state["adaptive_clip"])
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 
 from maquette.lightning_adapter.engine_module import EngineModule
+from maquette.monitoring.monitor import Monitor
 from maquette.monitoring.noise_bins import NoiseBins
 from maquette.monitoring.throughput import Throughput
 from maquette.parallel.layout import SAMPLES
@@ -16,10 +17,10 @@ from maquette.stopping import StopRequest
 
 
 class LogMetrics(pl.Callback):
-    """Writes the step's scalars, the run's speed and the loss by noise level."""
+    """Writes the step's scalars, the run's speed, the loss by noise level and the monitor's readings."""
 
-    def __init__(self, every: int, throughput: Throughput) -> None:
-        self.every, self.throughput = every, throughput
+    def __init__(self, every: int, throughput: Throughput, monitor: Monitor) -> None:
+        self.every, self.throughput, self.monitor = every, throughput, monitor
         self.bins = NoiseBins()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -40,21 +41,24 @@ class LogMetrics(pl.Callback):
         if {"loss", "t"} <= engine.per_sample.keys():
             self.bins.add(engine.per_sample)
         stepped = engine.micro_step % engine.train.accumulate == 0
-        self.throughput.worked(stepped)
+        if stepped:
+            self.throughput.clock.stepped()
         if stepped and (engine.step % self.every == 0 or engine.step == engine.train.steps):
             mesh = engine.mesh
-            scalars = engine.average_over_samples(module.latest)
+            scalars = engine.average_over_samples(module.latest) if module.latest else {}
             scalars |= self.bins.read(lambda sums: mesh.sum(sums, *SAMPLES))
             scalars |= self.throughput.read() | {"learning_rate": engine.optimizer.param_groups[0]["lr"]}
-            module.write({f"train/{name}": value for name, value in scalars.items()}, engine.step)
+            self.monitor.note(scalars)
+            readings = {f"monitor/{name}": value for name, value in self.monitor.scalars().items()}
+            module.write({f"train/{name}": value for name, value in scalars.items()} | readings, engine.step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clocks: validating is neither training nor waiting for data."""
-        self.throughput.pause()
+        self.throughput.clock.pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let them go on."""
-        self.throughput.go_on()
+        self.throughput.clock.go_on()
 
 
 class ShowProgress(pl.Callback):
@@ -73,7 +77,7 @@ class ShowProgress(pl.Callback):
         """Advance after each optimizer step."""
         module = cast(EngineModule, pl_module)
         if self._progress and module.engine.micro_step % module.engine.train.accumulate == 0:
-            self._progress.advance(note=lambda: f"loss {module.latest['loss'].item():.4f}")
+            self._progress.advance(note=lambda: f"loss {float(module.latest.get('loss', float('nan'))):.4f}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close it."""
@@ -129,11 +133,14 @@ class SaveCheckpoints(pl.Callback):
             trainer.limit_val_batches = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what has waited for its score."""
+        """Save what has waited for its score, or because a signal has come meanwhile."""
         module = cast(EngineModule, pl_module)
-        if self._waiting:
+        stop = getattr(trainer.val_dataloaders, "cut", False)
+        if self._waiting or stop:
             self._waiting = False
-            self.save(module.validation_loss, module.engine.step == module.engine.train.steps)
+            self.save(module.validation_loss, stop or module.engine.step == module.engine.train.steps)
+        if stop:
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A dataset that holds nothing out is never validated."""

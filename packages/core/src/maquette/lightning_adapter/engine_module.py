@@ -41,8 +41,8 @@ class EngineModule(pl.LightningModule):
         return batch
 
     def training_step(self, batch: Mapping[str, Any], _batch_index: int) -> None:
-        """One micro-batch."""
-        self.latest = self.engine.run(batch, cast(Any, self.optimizers()).step)
+        """One micro-batch; after a step that is left out the metrics stay those of the one before."""
+        self.latest = self.engine.run(batch, cast(Any, self.optimizers()).step) or self.latest
 
     def on_validation_epoch_start(self) -> None:
         """Put the averaged weights in, if they are what is to be validated."""
@@ -68,6 +68,9 @@ class EngineModule(pl.LightningModule):
         mesh.sum(totals, "data", "shard", "expert")
         means = {name: float(total / totals[-1]) for name, total in zip(names, totals, strict=False)}
         self._sums, self._samples = {}, 0
+        if getattr(self.trainer.val_dataloaders, "cut", False):  # the mean of some samples is no score
+            self.validation_loss = None
+            return
         self.validation_loss = means.get("loss")
         self.write({f"validation/{name}": value for name, value in means.items()}, self.engine.step)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+import torch
+
 from maquette.batches import rows_of
+from maquette.monitoring.step_clock import StepClock
 from maquette.parallel.mesh import Mesh
 
 
@@ -13,31 +17,41 @@ class TrainingStream:
     """A finite view on a dataset's endless training loader.
 
     Having a length keeps Lightning from fetching ahead, which would put the data position one batch off.
+
+    Args:
+        loader: the endless one.
+        length: how many batches to take.
+        clock: measures how long they take to come.
     """
 
-    def __init__(self, loader: Iterable[Any], length: int) -> None:
-        self.loader, self.length = loader, length
+    def __init__(self, loader: Iterable[Any], length: int, clock: StepClock) -> None:
+        self.loader, self.length, self.clock = loader, length, clock
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
-        iterator = iter(self.loader)
-        for _ in range(self.length):
-            yield next(iterator)
+        yield from self.clock.fetching(islice(self.loader, self.length))
 
 
 class ValidationStream:
     """Pairs (batch, its number of samples) of a dataset's validation loader, asked for anew at each pass.
 
     Sharded models need all processes in every forward pass. One that has run out of batches repeats its last one,
-    counted as no samples.
+    counted as no samples. A pass is cut short when any process is asked to stop.
+
+    Attributes:
+        cut: whether the last pass was.
     """
 
-    def __init__(self, loader: Callable[[], Iterable[Any]], mesh: Mesh) -> None:
-        self.loader, self.mesh = loader, mesh
+    def __init__(
+        self, loader: Callable[[], Iterable[Any]], mesh: Mesh, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.loader, self.mesh, self.stopping = loader, mesh, stopping
+        self.cut = False
 
     def __iter__(self) -> Iterator[tuple[Mapping[str, Any], int]]:
+        self.cut = False
         iterator = iter(self.loader())
         batch = next(iterator, None)
         spare: Mapping[str, Any] = batch or {}
@@ -46,6 +60,13 @@ class ValidationStream:
             spare = next((donor for donor in donors if donor is not None), {})
             if not spare:
                 return
-        while self.mesh.any(batch is not None):
+        while True:
+            # One collective for both questions.
+            left, stop = self.mesh.sum(torch.tensor([batch is not None, self.stopping()]).float().to(self.mesh.device))
+            if stop:
+                self.cut = True
+                return
+            if not left:
+                return
             yield (batch, rows_of(batch)) if batch is not None else (spare, 0)
             spare, batch = (batch, next(iterator, None)) if batch is not None else (spare, None)
