@@ -13,7 +13,7 @@ from maquette import hookimpl, plugins
 from maquette.activation_checkpointing import apply_checkpointing
 from maquette.config import RunConfig, checked, load, resolve_block
 from maquette.engine.step_engine import StepEngine
-from maquette.monitoring.live_tensors import live_storages
+from maquette.forensics.live_tensors import live_storages
 from maquette.parallel.parallelism import Parallelism
 from maquette.planning.accelerators import accelerator
 from maquette.planning.plan import Plan, make_plan

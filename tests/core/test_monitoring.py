@@ -18,9 +18,10 @@ from torch import distributed, nn
 from maquette.errors import MaquetteError
 from maquette.monitoring.callback import Watch
 from maquette.forensics.collectives import record_flights, tighten_timeout
-from maquette.monitoring.live_tensors import describe_live_tensors
+from maquette.forensics.live_tensors import describe_live_tensors
 from maquette.monitoring.noise_bins import NoiseBins
 from maquette.monitoring.on_demand import OnDemand
+from maquette.monitoring.step_clock import StepClock
 from maquette.monitoring.throughput import Throughput, find_accelerator
 from maquette.planning.accelerators import accelerator
 from maquette.testing import run_ranks
@@ -44,13 +45,18 @@ class Counted(nn.Module):
 
 def test_throughput_counts_the_whole_run_and_takes_the_share_of_its_peak():
     clock = Clock()
-    meter = Throughput(Counted(), "bf16", accelerator("h200"), data_world=4, world=8, clock=clock)
-    for _ in range(2):
-        clock.now += 1.0  # waiting for the batch
-        meter.fetched({"caption": ["a", "b"], "x": torch.zeros(2, 3)})
+    steps = StepClock(clock)
+    meter = Throughput(Counted(), "bf16", accelerator("h200"), data_world=4, world=8, clock=steps)
+
+    def loader():
+        for _ in range(2):
+            clock.now += 1.0  # waiting for the batch
+            yield {"caption": ["a", "b"], "x": torch.zeros(2, 3)}
+
+    for batch in steps.fetching(loader()):
+        meter.fetched(batch)
         clock.now += 3.0
-        meter.worked(stepped=True)
-    clock.now += 0.0
+        steps.stepped()
     figures = meter.read()
     assert figures["steps_per_second"] == pytest.approx(2 / 8)
     assert figures["samples_per_second"] == pytest.approx(2 * 2 * 4 / 8)
@@ -65,16 +71,18 @@ def test_throughput_counts_the_whole_run_and_takes_the_share_of_its_peak():
 
 def test_pauses_count_neither_as_training_nor_as_waiting():
     clock = Clock()
-    meter = Throughput(nn.Linear(1, 1), "fp32", None, clock=clock)
+    steps = StepClock(clock)
+    meter = Throughput(nn.Linear(1, 1), "fp32", None, clock=steps)
     meter.fetched({"x": torch.zeros(4)})
     clock.now += 2.0
-    meter.worked(stepped=True)
-    meter.pause()
+    steps.stepped()
+    steps.pause()
     clock.now += 50.0
-    meter.go_on()
+    steps.go_on()
     meter.fetched({"x": torch.zeros(4)})
     figures = meter.read()
     assert figures["samples_per_second"] == pytest.approx(4) and figures["data_wait_share"] == 0
+    assert steps.paused == 50 and steps.seconds == 2
     assert not {"mfu", "tokens_per_second", "model_tflops"} & figures.keys()
 
 

@@ -52,7 +52,7 @@ def record(run: Path, kind: str, line: str, facts: Mapping[str, Any], body: str 
     """
     path = _new_folder(run / FOLDER, kind)
     host = socket.gethostname()
-    head = f"{_moment()}  {kind.replace('_', ' ')} on {host}: {line}\n"
+    head = f"{_moment()}  on {host}: {line}\n"
     write_text(path / "summary.txt", head + (f"\n{body.rstrip()}\n\n" if body else ""))
     write_json(path / "incident.json", {"kind": kind, "when": time.time(), "host": host, "line": line, **facts})
     return Incident(path, kind, line)

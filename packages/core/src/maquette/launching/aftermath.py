@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from maquette.forensics.collectives import flight_file
 from maquette.forensics.incidents import Incident, record, tail
+from maquette.forensics.out_of_memory import conclude, report_file, snapshot_file
+from maquette.forensics.remedies import remedies
 from maquette.forensics.watchdog import Watchdog
 from maquette.hardware import cgroups
 from maquette.launching.failure import Failure, root_cause
@@ -30,8 +33,13 @@ class Aftermath:
         self.watchdog, self.run = watchdog, run
         self._kills = _memory_kills()
 
-    def explain(self, failures: Sequence[Failure]) -> Failure:
-        """The failure that the others follow from, with what was found out about it."""
+    def explain(self, failures: Sequence[Failure], world: int) -> Failure:
+        """The failure that the others follow from, with what was found out about it.
+
+        Args:
+            failures: of this node's workers.
+            world: how many workers there were on all nodes.
+        """
         kills, before = _memory_kills(), self._kills
         self._kills = kills
         cause = root_cause(failures)
@@ -39,6 +47,8 @@ class Aftermath:
             return self._hung(failures, cause)
         if cause.final:
             return cause
+        if cause.out_of_memory and self.run:
+            return self._full(failures, cause, self.run, world)
         if cause.exit_code == -signal.SIGKILL and kills > before:
             said = f"{cause} by the kernel, which had no memory left (oom_kill: {before} -> {kills})"
             cause = replace(cause, verdict=said)
@@ -49,6 +59,18 @@ class Aftermath:
         assert verdict and incident
         culprit = next((failure for failure in failures if failure.rank in verdict.culprits), cause)
         return replace(culprit, verdict=f"a hang: {verdict.line}", incident=str(incident.path))
+
+    def _full(self, failures: Sequence[Failure], cause: Failure, run: Path, world: int) -> Failure:
+        full = [failure for failure in failures if failure.out_of_memory]
+        rows = [failure.message for failure in sorted(full, key=lambda failure: failure.rank)]
+        incident = record(run, "out_of_memory", cause.message, {"ranks": [f.rank for f in full]}, "\n".join(rows))
+        for failure in full:
+            written = report_file(self.watchdog.watched, failure.rank)
+            incident.keep(written.name, _text(written))
+            snapshot = snapshot_file(self.watchdog.watched, failure.rank)
+            if snapshot.is_file():
+                shutil.move(snapshot, incident.path)
+        return replace(cause, verdict=conclude(incident, remedies(run, world)), incident=str(incident.path))
 
     def _crash(self, failures: Sequence[Failure], cause: Failure) -> Incident:
         assert self.run

@@ -76,8 +76,11 @@ class Agent(LocalElasticAgent):
 
     def _judge(self, result: RunResult) -> None:
         failures = [self._read(rank, failure) for rank, failure in result.failures.items()]
-        self.failure = self.aftermath.explain(failures) if failures else None
-        if self.failure and self.failure.final:
+        world = self._worker_group.workers[0].world_size
+        self.failure = self.aftermath.explain(failures, world) if failures else None
+        # Without a new checkpoint the memory would not suffice at the same place again.
+        in_vain = self.failure and self.failure.out_of_memory and self.progress() == self._reached
+        if self.failure and (self.failure.final or in_vain):
             self._remaining_restarts = 0
             return
         reached = self.progress()

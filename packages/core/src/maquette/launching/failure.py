@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maquette.forensics.out_of_memory import STATUS
 from maquette.launching.worker import MISTAKE, OUTCOME, TRACEBACK
 
 TOGETHER_SECONDS = 5.0
@@ -59,6 +60,11 @@ class Failure:
         return self.exit_code - OUTCOME if OUTCOME < self.exit_code <= OUTCOME + 3 else 0
 
     @property
+    def out_of_memory(self) -> bool:
+        """It got no more memory, and has said what fills it."""
+        return self.exit_code == STATUS
+
+    @property
     def final(self) -> bool:
         """Whether a restart would be in vain or unwanted."""
         return self.mistake or self.asked or bool(self.outcome)
@@ -103,7 +109,9 @@ def _follows(failure: Failure) -> int:
     # SIGTERM is what the launcher itself sends to those that are left.
     if failure.exit_code < 0 and failure.exit_code != -signal.SIGTERM:
         return 0
-    return 1 if failure.mistake else 3 if failure.asked or failure.exit_code == -signal.SIGTERM else 2
+    if failure.mistake or failure.out_of_memory:
+        return 1
+    return 3 if failure.asked or failure.exit_code == -signal.SIGTERM else 2
 
 
 def _signal_name(number: int) -> str:

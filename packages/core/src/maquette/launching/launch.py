@@ -131,6 +131,8 @@ def _ended(agent: Agent) -> MaquetteError:
     if failure.asked:
         said = failure.message or "stopped; continue with resume=auto"
         return Interrupted(said, failure.exit_code - 128)
+    if failure.out_of_memory:
+        return MaquetteError(str(failure))
     if failure.log.endswith(TRACEBACK):
         say(Path(failure.log).read_text().rstrip())
     return MaquetteError(f"{failure}; no restart is left; its log: {failure.log}")

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from maquette.monitoring.live_tensors import describe_live_tensors
+from maquette.forensics.live_tensors import describe_live_tensors
 from maquette.progress import say
 
 PROFILE, MEMORY = "PROFILE", "MEMORY"
