@@ -1,7 +1,7 @@
 """What the monitor measures: one table of names for the journal, the loggers, Prometheus and the dashboard.
 
-Journals and loggers use the short names, e.g. ``gpu_temperature``; Prometheus puts ``maquette_`` before them. Readings of
-GPUs also go by the names of NVIDIA's dcgm-exporter, so that dashboards made for it find them.
+Journals and loggers use the short names, e.g. ``gpu_temperature``; Prometheus puts ``maquette_`` before them. Readings
+of GPUs also go by the names of NVIDIA's dcgm-exporter, so that dashboards made for it find them.
 """
 
 from __future__ import annotations

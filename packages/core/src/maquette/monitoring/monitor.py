@@ -128,6 +128,7 @@ class Monitor:
             self.read(machine)
             while not self._over.wait(self.settings.interval):
                 self.read(machine)
+            self.read(machine)  # the last steps
         except Exception as error:
             say(f"warning: the monitor has stopped: {type(error).__name__}: {error}")
         finally:

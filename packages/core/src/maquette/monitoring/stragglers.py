@@ -1,9 +1,9 @@
 """Who holds the others up: ranks compared by the time that they spend themselves, not waiting for each other.
 
-In a step all ranks end together, since they wait for the slowest in their collectives. What tells them apart is the rest:
-waiting for data and computing. A rank's score is the best such time over its own; at .75 it works at three quarters of
-the best one's speed. Medians over an interval, and over both its halves, keep a compilation, a validation or a slow
-checkpoint from counting.
+In a step all ranks end together, since they wait for the slowest in their collectives. What tells them apart is the
+rest: waiting for data and computing. A rank's score is the best such time over its own; at .75 it works at three
+quarters of the best one's speed. Medians over an interval, and over both its halves, keep a compilation, a validation
+or a slow checkpoint from counting.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class StragglerScores:
             speeds = [ratio(b.own, o.own) for b, o in zip(spans(group[best]), spans(group[rank]), strict=True)]
             excess = spent.own - whole[best].own
             if max(speeds) < self.limit and excess > COST * spent.total:
-                found.append(straggler(rank, group[rank], spent, whole[best], self.scores[rank], f"rank {best}"))
+                found.append(self._slow(rank, group[rank], whole[best], f"rank {best}"))
         return found
 
     def _by_itself(self, rank: int, rows: Sequence[Mapping[str, Any]], explained: bool) -> Straggler | None:
@@ -121,11 +121,20 @@ class StragglerScores:
             return None
         parts = spans(rows)
         if max(ratio(best.own, part.own) for part in parts) < self.limit and now.own - best.own > COST * now.total:
-            return straggler(rank, rows, now, best, ratio(best.own, now.own), "its own best")
+            return self._slow(rank, rows, best, "its own best")
         if not explained and max(ratio(best.total, part.total) for part in parts) < self.limit:
             score = ratio(best.total, now.total)
             return Straggler(rank, str(rows[-1].get("host", "?")), COMMUNICATION, round(score, 3), "its own best")
         return None
+
+    def _slow(self, rank: int, rows: Sequence[Mapping[str, Any]], best: Shares, against: str) -> Straggler:
+        """With the part that costs it the most, and a hint at the disks where they are at work."""
+        spent = shares(rows)
+        part = DATA if spent.data - best.data > spent.compute - best.compute else COMPUTE
+        pressure = statistics.median(row.get("host_values", {}).get("host_pressure_io", 0.0) for row in rows)
+        note = f"tasks waited for disks {pressure:.0f} % of the time" if part == DATA and pressure > PRESSED else ""
+        score = round(ratio(best.own, spent.own), 3)
+        return Straggler(rank, str(rows[-1].get("host", "?")), part, score, against, note)
 
 
 def shares(rows: Sequence[Mapping[str, Any]]) -> Shares:
@@ -143,13 +152,3 @@ def spans(rows: Sequence[Mapping[str, Any]]) -> list[Shares]:
 def ratio(best: float, own: float) -> float:
     """A score; 1 where nothing was spent."""
     return best / own if own > 0 else 1.0
-
-
-def straggler(
-    rank: int, rows: Sequence[Mapping[str, Any]], spent: Shares, best: Shares, score: float, against: str
-) -> Straggler:
-    """With the part that costs it the most, and a hint at the disks where they are at work."""
-    part = DATA if spent.data - best.data > spent.compute - best.compute else COMPUTE
-    pressure = statistics.median(row.get("host_values", {}).get("host_pressure_io", 0.0) for row in rows)
-    note = f"tasks waited for disks {pressure:.0f} % of the time" if part == DATA and pressure > PRESSED else ""
-    return Straggler(rank, str(rows[-1].get("host", "?")), part, round(score, 3), against, note)

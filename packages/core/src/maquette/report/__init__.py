@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,9 @@ from typing import Any
 import jinja2
 
 from maquette.durable import write_json, write_text
+from maquette.report.monitored import monitored
+from maquette.report.svg import draw
+from maquette.secrets import scrubbed
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
@@ -69,14 +71,18 @@ class Report:
     """By title: the curves of one run."""
     config: str = ""
     tables: Sequence[Table] = ()
+    runs: Mapping[str, Path] = field(default_factory=dict)
+    """By title: the folders of runs whose machines, times and events are shown."""
 
 
 def write_report(path: Path, report: Report) -> None:
     """Write the HTML file whole."""
     source = (resources.files("maquette.report") / "report.html.j2").read_text()
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    report = replace(report, summary=scrubbed(report.summary), config=scrubbed(report.config))
     drawings = {title: draw_curves(curves) for title, curves in (report.curves or {}).items()}
-    write_text(path, template.render(report=report, drawings=drawings))
+    watched = {title: monitored(run) for title, run in report.runs.items()}
+    write_text(path, template.render(report=report, drawings=drawings, watched=watched))
 
 
 def write_figures(path: Path, figures: Figures) -> None:
@@ -90,17 +96,12 @@ def draw_curves(curves: Curves) -> str:
     Args:
         curves: name -> (step, value) as :meth:`maquette.runs.RunFolder.metrics` gives them.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     terms = sorted({name.partition("/")[2] for name in curves if name.startswith("validation/")}) or ["loss"]
     terms = [term for term in terms if any(f"{side}/{term}" in curves for side in ("train", "validation"))]
     columns = min(3, max(1, len(terms)))
     rows = -(-len(terms) // columns) or 1
-    # The fixed salt makes the same curves the same file.
-    style: Any = {"svg.hashsalt": "maquette", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(3.6 * columns, 2.5 * rows), layout="constrained")
+
+    def paint(figure: Any) -> None:
         for place, term in enumerate(terms, 1):
             axes = figure.add_subplot(rows, columns, place)
             for side, color in (("train", "#9aa5b8"), ("validation", "#d1495b")):
@@ -112,6 +113,5 @@ def draw_curves(curves: Curves) -> str:
             if all(value > 0 for _, value in curves.get(f"train/{term}", [(0, 0.0)])):
                 axes.set_yscale("log")
             axes.legend(frameon=False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+
+    return draw(paint, (3.6 * columns, 2.5 * rows))
