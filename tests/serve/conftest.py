@@ -6,7 +6,9 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -95,6 +97,31 @@ class Server:
                 if line.startswith("data: "):
                     found.append((number, json.loads(line[6:])))
         return found
+
+
+@contextmanager
+def listening(app):
+    """An application at an address of its own, in a thread; gives the address."""
+    import uvicorn
+
+    from maquette_serve.service.connections import PatientConnection
+
+    settings = {"http": PatientConnection, "log_level": "warning", "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", free_port(), **settings))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.config.port}"
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def listen():
+    """Puts an application behind real connections, see `listening`."""
+    return listening
 
 
 @pytest.fixture(scope="session")
