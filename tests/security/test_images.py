@@ -88,7 +88,7 @@ def test_only_the_first_frame_is_decoded():
 
 
 def test_a_text_chunk_that_inflates_is_refused():
-    content = b"Comment\0\0" + zlib.compress(b"0" * 2**27)
+    content = b"Comment\0\0" + zlib.compress(b"0" * 2**25)
     chunk = struct.pack(">I", len(content)) + b"zTXt" + content + struct.pack(">I", zlib.crc32(b"zTXt" + content))
     tracemalloc.start()
     with pytest.raises(MaquetteError):

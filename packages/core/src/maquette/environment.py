@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from maquette import plugins
+from maquette.secrets import scrubbed_words
 
 PACKAGES = ("torch", "lightning", "triton", "pluggy", "omegaconf", "trimesh", "einops", "numpy", "scipy", "safetensors")
 
@@ -17,7 +18,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
     """Plain data for ``environment.json``."""
     return {
         "seed": seed,
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "command": [os.path.basename(sys.argv[0]), *scrubbed_words(sys.argv[1:])],
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
         "plugins": {

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
+from maquette.secrets import scrubbed
+
 T = TypeVar("T")
 
 QUIET_SECONDS = 2.0
@@ -100,5 +102,5 @@ class _Bar:
 
 def say(message: str) -> None:
     """One line for the user, on standard error, so that standard output stays for results."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(scrubbed(message) + "\n")
     sys.stderr.flush()

@@ -7,9 +7,10 @@ the values of this process's own environment variables with telling names.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 HIDDEN = "***"
@@ -54,6 +55,28 @@ def scrubbed(text: str) -> str:
     return _OPTION.sub(_hide_value, _NAMED.sub(_hide_value, text))
 
 
+def scrubbed_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line, each without its secrets."""
+    before = ["", *words]
+    return [
+        HIDDEN if option.startswith("-") and "=" not in option and names_secret(option) else scrubbed(word)
+        for option, word in zip(before, words, strict=False)
+    ]
+
+
+class ScrubbingFilter(logging.Filter):
+    """For a handler of ``logging``: what it writes has no secrets in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replaces the message; a traceback is scrubbed with it."""
+        record.msg, record.args = scrubbed(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = scrubbed(record.exc_text)
+        return True
+
+
 def scrubbed_tree(value: Any, name: str = "") -> Any:
     """Plain data (mappings, lists, strings) with ``***`` for every secret in it, whether by its key or by its look."""
     if isinstance(value, Mapping):
@@ -72,7 +95,8 @@ def holds_secret(value: str, name: str = "") -> bool:
 
 def _of_environment() -> list[str]:
     values = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and names_secret(name)}
-    return sorted(values, key=len, reverse=True)
+    # Not PWD, nor the place of a key's file.
+    return sorted((value for value in values if not value.startswith(os.sep)), key=len, reverse=True)
 
 
 def _hide_value(found: re.Match[str]) -> str:

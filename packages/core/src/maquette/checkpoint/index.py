@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from maquette.errors import MaquetteError
+from maquette.json_text import parse_json
 
 FORMAT = 2
 INDEX_FILE = "index.json"
@@ -75,13 +76,15 @@ def decode(text: str) -> Index:
         MaquetteError: it is no index of this format, or pieces of a tensor are missing.
     """
     try:
-        value = json.loads(text)
+        value = parse_json(text)
         if value["format"] != FORMAT:
             raise MaquetteError(f"{INDEX_FILE} has format {value['format']}; this version reads {FORMAT}")
-        return {
+        index = {
             part: {name: _entry(name, item) for name, item in entries.items()}
             for part, entries in value["parts"].items()
         }
+        _check_once(index)
+        return index
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MaquetteError(f"{INDEX_FILE} is not an index: {type(error).__name__} {error}") from None
 
@@ -104,6 +107,13 @@ def _entry(name: str, item: Mapping[str, Any]) -> Entry:
     if sum(math.prod(chunk.sizes) for chunk in chunks) != math.prod(shape):
         raise ValueError(f"the pieces of '{name}' do not make up {list(shape)}")
     return Entry(dtype, shape, chunks)
+
+
+def _check_once(index: Index) -> None:
+    """No piece is shown twice: a small file must not stand for a large tensor."""
+    pieces = [(c.file, c.key) for entries in index.values() for entry in entries.values() for c in entry.chunks]
+    if len(set(pieces)) != len(pieces):
+        raise ValueError("a piece of a file is named more than once")
 
 
 def _sizes(value: Any) -> tuple[int, ...]:

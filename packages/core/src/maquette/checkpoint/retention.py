@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import IO
 
 from maquette.checkpoint.manifest import STATE_FILE
 from maquette.durable import fsync
+from maquette.json_text import read_json
 
 
 def paths(folder: Path) -> list[Path]:
@@ -50,7 +50,7 @@ def purge(folder: Path, keep: int, keep_best: int = 0) -> None:
 def score(path: Path) -> float | None:
     """The score that a checkpoint was saved with; None where there is none or it cannot be read."""
     try:
-        value = json.loads((path / STATE_FILE).read_bytes())["score"]
+        value = read_json(path / STATE_FILE)["score"]
         return None if value is None or not math.isfinite(value) else float(value)
     except (OSError, ValueError, KeyError, TypeError):
         return None

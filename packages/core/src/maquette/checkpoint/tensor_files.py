@@ -44,6 +44,9 @@ DTYPES = {
 PIECE = 8 * 2**20
 """Bytes written or hashed at a time."""
 
+LARGEST_HEADER = 64 * 2**20
+PICKLED = "it is {}, whose pickles can run any code; have it saved as safetensors where it was made"
+
 
 @dataclass(frozen=True)
 class Written:
@@ -138,8 +141,9 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            _check_head(path)
             self._file: Any = safe_open(path, framework="pt")
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             raise MaquetteError(f"'{path}' cannot be read as safetensors: {error}") from None
 
     def __enter__(self) -> TensorFile:
@@ -152,6 +156,10 @@ class TensorFile:
         """All keys."""
         return list(self._file.keys())
 
+    def notes(self) -> dict[str, str]:
+        """The text in the file's header."""
+        return dict(self._file.metadata() or {})
+
     def read(self, key: str, offsets: Sequence[int] = (), sizes: Sequence[int] | None = None) -> Tensor:
         """A tensor, or the box of it that starts at ``offsets`` and has ``sizes``; on the CPU."""
         try:
@@ -159,8 +167,20 @@ class TensorFile:
                 return cast(Tensor, self._file.get_tensor(key))
             box = tuple(slice(at, at + size) for at, size in zip(offsets, sizes, strict=True))
             return cast(Tensor, self._file.get_slice(key)[box])
-        except SafetensorError as error:
+        except (SafetensorError, RuntimeError, ValueError, TypeError, OverflowError) as error:
             raise MaquetteError(f"'{self.path}', tensor '{key}', cannot be read: {error}") from None
+
+
+def _check_head(path: Path) -> None:
+    """What a file is, told before the library maps it; that checks each tensor's place and size against the file."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        size = os.fstat(file.fileno()).st_size
+    if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5"):
+        raise ValueError(PICKLED.format("a file of torch.save"))
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length > min(size - 8, LARGEST_HEADER):
+        raise ValueError(f"it declares a header of {length} bytes in {size}, at most {LARGEST_HEADER} are read")
 
 
 class _Sink:

@@ -10,6 +10,7 @@ import click
 from maquette import __version__, plugins
 from maquette.errors import MaquetteError
 from maquette.registry import resolve
+from maquette.secrets import scrubbed
 
 
 class PluginGroup(click.Group):
@@ -54,7 +55,7 @@ def run(function: Any, *args: Any, **kwargs: Any) -> int:
     try:
         function(*args, **kwargs)
     except MaquetteError as error:
-        click.echo(f"maquette: {error}", err=True)
+        click.echo(scrubbed(f"maquette: {error}"), err=True)
         return getattr(error, "exit_code", 1)
     except click.ClickException as error:
         error.show()

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from maquette.checkpoint.tensor_files import TensorFile
 from maquette.durable import whole_file
 from maquette.errors import MaquetteError
+from maquette.json_text import parse_json
 from maquette.runs import RunFolder, load_run
 from maquette_models.adapters.low_rank import LowRankChange, changes_of
 from maquette_models.adapters.vocabulary import NewWords, new_words
@@ -65,9 +66,9 @@ def read_adapter(path: str | Path) -> Adapter:
     if not path.is_file():
         raise MaquetteError(f"adapter '{path}' does not exist; give a file of `maquette adapter export` or a run")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            return _parsed({name: file.get_tensor(name).float() for name in file.keys()}, file.metadata() or {})
-    except (SafetensorError, KeyError, ValueError) as error:
+        with TensorFile(path) as file:
+            return _parsed({name: file.read(name).float() for name in file.keys()}, file.notes())
+    except (MaquetteError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise MaquetteError(f"'{path}' is no adapter: {error}") from None
 
 
@@ -91,7 +92,7 @@ def write_adapter(adapter: Adapter, path: str | Path, dtype: torch.dtype = torch
 def _parsed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Adapter:
     if metadata.get("format") != FORMAT:
         raise ValueError(f"its format is '{metadata.get('format')}', not '{FORMAT}'")
-    texts = json.loads(metadata["texts"])
+    texts = parse_json(metadata["texts"])
     layers = [name.removesuffix(".down") for name in tensors if name.endswith(".down")]
     changes = {name: LowRankChange(tensors[f"{name}.down"], tensors[f"{name}.up"]) for name in layers}
     words = NewWords(tuple(texts["classes"]), tuple(texts["words"]), tensors["rows.classes"], tensors["rows.words"])

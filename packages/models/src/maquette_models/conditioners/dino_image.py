@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from maquette.engine.randomness import uniform
 from maquette.errors import MaquetteError
+from maquette.json_text import read_json
 from maquette_models.conditioners.frozen_part import STORED, FrozenPart
 from maquette_models.conditioners.pictures import framed, normalised, on_background
 from maquette_models.conditioners.pretrained import Pretrained
@@ -74,5 +74,5 @@ class DINOImage(FrozenPart):
 
 def _statistics(file: Path) -> tuple[Sequence[float], Sequence[float]]:
     """What the encoder's pictures were normalised with."""
-    about = json.loads(file.read_text()) if file.is_file() else {}
+    about = read_json(file) if file.is_file() else {}
     return about.get("image_mean", MEAN), about.get("image_std", STD)

@@ -1,23 +1,25 @@
 """Weights of other people's encoders on disk, read through `transformers`, which is an optional dependency.
 
-Nothing is downloaded: `path` is a folder that holds config.json, the weights and, for text, the tokenizer. Weights are
-read when they are first used, so that a model can be planned, sharded or trained on stored embeddings without them.
+Nothing is downloaded: `path` is a folder that holds config.json, the weights as safetensors (pickles are not read)
+and, for text, the tokenizer. Weights are read when they are first used, so that a model can be planned, sharded or
+trained on stored embeddings without them.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from maquette.errors import MaquetteError
+from maquette.json_text import read_json
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
 """Without any of them transformers makes up a tokenizer that knows no words."""
@@ -45,10 +47,10 @@ class Pretrained:
                 "config.json and weights as transformers saves them"
             )
         try:
-            self.config: dict[str, Any] = json.loads(file.read_text())
+            self.config: dict[str, Any] = read_json(file)
         except ValueError:
             raise MaquetteError(f"conditioner '{conditioner}': '{file}' is no JSON; copy the folder again") from None
-        kind = self.config.get("model_type")
+        kind = self.config.get("model_type") if isinstance(self.config, dict) else None
         if kind not in kinds:
             raise MaquetteError(
                 f"conditioner '{conditioner}': '{path}' holds a '{kind}'; it can use {', '.join(kinds)}"
@@ -64,9 +66,9 @@ class Pretrained:
         transformers = self._library()
         try:
             found = getattr(transformers, self.architecture).from_pretrained(
-                self.path, local_files_only=True, dtype=torch.float32
+                self.path, local_files_only=True, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise self._unreadable("weights", error) from None
         return found.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
@@ -81,7 +83,7 @@ class Pretrained:
         if not any((Path(self.path) / name).is_file() for name in TOKENIZERS):
             raise self._unreadable("tokenizer", FileNotFoundError(f"none of {', '.join(TOKENIZERS)} is there"))
         try:
-            return transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+            return transformers.AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise self._unreadable("tokenizer", error) from None
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maquette.durable import whole_folder
 from maquette.errors import MaquetteError
+from maquette.json_text import read_json
 
 MIRRORED = "-mirrored"
 """What is added to a sample's id for its twin."""
@@ -57,7 +58,7 @@ class StoredEmbeddings:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            about = json.loads((self.folder / INDEX).read_text())
+            about = read_json(self.folder / INDEX)
             self.name, self.per_caption = str(about["name"]), bool(about["per_caption"])
             self._places = {one: place for part, rows in about["parts"].items() for one, place in _places(part, rows)}
         except (OSError, KeyError, TypeError, ValueError):
