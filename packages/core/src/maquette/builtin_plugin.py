@@ -65,6 +65,7 @@ def register_commands(register: Register) -> None:
     )
     register("launch", "Start several processes: maquette launch --nproc 4 train ...", "maquette.cli.launching:launch")
     register("top", "Watch a run, rank by rank: maquette top RUN", "maquette.cli.top:top")
+    register("debug", "Collect an archive of a run without secrets: maquette debug RUN", "maquette.cli.debug:debug")
     register("plan", "Memory, arithmetic and traffic of a run before it starts", "maquette.cli.planning:plan")
     register("doctor", "Look at this machine: what is wrong and what to do", "maquette.cli.doctor:doctor")
     register("checkpoint", "Inspect, verify, export or import checkpoints", "maquette.cli.checkpoints:checkpoint")
