@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -87,9 +88,13 @@ def check(server, identity, chained):
 
 
 def engine_of(server):
-    """The process that has the device."""
-    lists = Path(f"/proc/{server}/task").glob("*/children")  # a child belongs to the thread that started it
-    for child in " ".join(path.read_text() for path in lists).split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
+    """The process that has the device, once there is one."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        lists = Path(f"/proc/{server}/task").glob("*/children")  # a child belongs to the thread that started it
+        for child in " ".join(path.read_text() for path in lists).split():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+        time.sleep(0.05)
     raise AssertionError("the server has no engine")

@@ -113,7 +113,8 @@ def test_a_giant_body_is_refused_before_it_is_read(server):
 
 def test_health_and_figures(server):
     assert server.client.get("/livez").json() == {"status": "alive"}
-    assert "maquette_requests_total" in server.client.get("/metrics").text
+    figures = server.client.get("/metrics").text
+    assert "maquette_requests_total" in figures and "maquette_host_memory_total" in figures
     assert "slow" in [one["name"] for one in server.client.get("/v1/pipelines").json()]
 
 

@@ -26,9 +26,11 @@ def task(owner="ann", **settings):
     return Task(new_id(), owner, settings.pop("kind", "task"), "slow", {"prompt": "a chair"}, **settings)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(f"sqlite:///{tmp_path}/tasks.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request, tmp_path):
+    if request.param == "sqlite":
+        return Store(f"sqlite:///{tmp_path}/tasks.db")
+    return Store(request.getfixturevalue("postgres")())
 
 
 def test_identities_sort_by_time_and_are_of_version_7():
@@ -116,7 +118,7 @@ def test_a_webhook_waits_for_the_end(store):
     store.succeed(store.claim("server"), {})
     with store.engine.connect() as connection:
         rows = connection.exec_driver_sql("select address, done from webhooks").all()
-    assert [tuple(row) for row in rows] == [("https://example.org/hook", 0)]
+    assert [tuple(row) for row in rows] == [("https://example.org/hook", False)]
 
 
 def test_what_was_accepted_survives_the_death_of_its_server(tmp_path):

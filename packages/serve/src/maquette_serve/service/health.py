@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel
 
+from maquette.monitoring.exposition import MachineExposition
+from maquette.monitoring.machine import Machine
 from maquette_serve.service import tracing
 from maquette_serve.service.access import allowed
 from maquette_serve.service.keys import Key
@@ -51,6 +53,9 @@ def add_figures(app: FastAPI, service: Service) -> None:
     seconds = Histogram("maquette_request_seconds", "Until the answer begins", ["route"], registry=registry)
     unfinished = Gauge("maquette_tasks_unfinished", "Tasks that are not over", registry=registry)
     engines = Gauge("maquette_engine_tasks", "Tasks that engines have", registry=registry)
+    registry.register(
+        MachineExposition(Machine.here(service.settings.folder), lambda: getattr(service.replicas, "processes", ()))
+    )
 
     @app.middleware("http")
     async def counted(request: Request, call_next: Any) -> Response:

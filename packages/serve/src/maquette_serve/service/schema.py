@@ -65,3 +65,9 @@ KEYS = Table(
     Column("revoked", BigInteger),
     Column("webhook_secret", String(64), nullable=False),
 )
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("value", String(64), nullable=False),  # hexadecimal
+)

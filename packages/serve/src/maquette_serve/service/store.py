@@ -6,7 +6,9 @@ server says of a task counts only while it holds the attempt that it says it of.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from maquette.errors import MaquetteError
-from maquette_serve.service.schema import EVENTS, METADATA, TASKS, WEBHOOKS
+from maquette_serve.service.schema import EVENTS, METADATA, SECRETS, TASKS, WEBHOOKS
 from maquette_serve.service.task import CANCELED, FAILED, IN_PROGRESS, OVER, PENDING, SUCCEEDED, Task, TaskEvent, now_ms
 
+_CREATING = 0x6D6171
+"""Number of the lock under which tables are created."""
 COLUMNS = [TASKS.c[field.name] for field in fields(Task)]
 
 
@@ -40,7 +44,10 @@ class Store:
         self.attempts, self.lease, self.retention = attempts, lease, retention
         self.engine = connected(url)
         self.reader = self.engine.execution_options(reading=True)
-        METADATA.create_all(self.engine)
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":  # where two that create a table at once collide
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATING})")
+            METADATA.create_all(connection)
 
     def create(self, task: Task, idempotency: str | None = None, digest: str = "", webhook: str = "") -> Task:
         """Takes a task in; with an idempotency key that was there before, gives the task that it made.
@@ -203,6 +210,17 @@ class Store:
         with self.reader.connect() as connection:
             rows = connection.execute(query.order_by(EVENTS.c.sequence))
             return [TaskEvent(row.sequence, row.task, row.state) for row in rows]
+
+    def secret(self, name: str) -> bytes:
+        """A secret that all servers of this database share, made where there is none."""
+        query = select(SECRETS.c.value).where(SECRETS.c.name == name)
+        with self.engine.begin() as connection:
+            if (value := connection.execute(query).scalar()) is not None:
+                return bytes.fromhex(value)
+        with suppress(IntegrityError), self.engine.begin() as connection:  # another server may be first: its holds
+            connection.execute(insert(SECRETS), {"name": name, "value": secrets.token_hex(32)})
+        with self.reader.connect() as connection:
+            return bytes.fromhex(str(connection.execute(query).scalar_one()))
 
     def _finish(
         self,

@@ -85,7 +85,7 @@ class MeshyFront:
 
     def __init__(self, service: Service, servers: PublicServers | None = None) -> None:
         self.service = service
-        self.links = Links(service.settings.folder)
+        self.links = Links(service.store.secret("links"))
         self.servers = servers or PublicServers(service.settings.upload_bytes)
         pipelines = service.settings.engines.pipelines
         self.roles = roles_of(pipelines, service.settings.roles)
