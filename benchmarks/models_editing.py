@@ -1,9 +1,11 @@
 """Local edits of procedural shapes that no model has seen: is the attribute met, does the rest stay where it was?
 
-    python benchmarks/models_editing.py [RUN] [edits=140] [only=[lamp,mug]] [picture=FILE.png] [pipeline.KEY=..]
+    python benchmarks/models_editing.py [RUN] [edits=140] [only=[lamp,mug]] [seed=0] [source=false] [picture=FILE.png]
+        [pipeline.KEY=..]
 
 RUN is a generator that was trained on shapes of variety .25, as examples/pretrain.py makes it. A region of each shape
-is made anew by a prompt that asks for another value of an attribute. The judge of a form is a classifier of that region
+is made anew by a prompt that asks for another value of an attribute, and told what the shape was unless source=false.
+The judge of a form is a classifier of that region
 of real shapes, of a colour the area that has it; its accuracy on other real shapes is the ceiling. Beside it: how often
 the judge sees that value in the shapes as they were. The last line is of all attributes but those that the judge itself
 sees in less than nine of ten real shapes. Distances are those of 20,000 points of either surface that lie
@@ -138,15 +140,16 @@ def distances_outside(one: Mesh, other: Mesh, mask: np.ndarray) -> np.ndarray:
     return query.closest(points[torch.from_numpy(~mask[tuple(cell.T)])])[0].numpy()
 
 
-def edit(pipeline: Any, judge: Judge | ColorJudge, number: int, seed: int) -> tuple[Outcome, list[Any]]:
-    """One edit of a shape to the value that it does not have, and its two tiles of a picture."""
+def edit(pipeline: Any, judge: Judge | ColorJudge, number: int, seed: int, told: bool) -> tuple[Outcome, list[Any]]:
+    """One edit of a shape to the value that it does not have, and its two tiles of a picture; `told` what it was."""
     change, config = judge.change, pipeline.config
     shape = sample_shape(EDIT_SEED + seed, number, VARIETY, [change.class_name])
     given = shape.mesh(128)
     values = [value for value in change.values if value != shape.attributes[change.attribute]]
     wanted = values[number % len(values)]
     prompt = change.prompt.format(**{**shape.attributes, change.attribute: wanted})
-    asset, field = pipeline.edit(Request(prompt, seed + number, mesh=given, options=change.region))
+    source = {"source": change.prompt.format(**shape.attributes)} if told else {}
+    asset, field = pipeline.edit(Request(prompt, seed + number, mesh=given, options={**change.region, **source}))
     mask = region_mask(given, change.region, config.extract, config.margin)
     there, back = distances_outside(given, asset.mesh, mask), distances_outside(asset.mesh, given, mask)
     before = judge.sees(given, torch.from_numpy(shape.tsdf())[None, None])
@@ -164,13 +167,14 @@ def main(words: list[str]) -> None:
     pipeline = open_pipeline(words[0], {"name": "edit", **given.get("pipeline", {})})
     changes = [change for change in CHANGES if change.class_name in given.get("only", change.class_name)]
     each = max(1, int(given.get("edits", 140)) // len(changes))
-    seed, voxels = int(given.get("seed", 0)), pipeline.resolution
+    seed, told, voxels = int(given.get("seed", 0)), bool(given.get("source", True)), pipeline.resolution
     outcomes: list[Outcome] = []
     rows = []
     print("class     attribute  ceiling  met                     met before  closed  moved: mean, max (voxels)")
     for change in changes:
         judge = ColorJudge(change) if change.attribute == "color" else Judge(change)
-        made = [edit(pipeline, judge, number, seed) for number in track(range(each), f"Editing {change.class_name}s")]
+        numbers = track(range(each), f"Editing {change.class_name}s")
+        made = [edit(pipeline, judge, number, seed, told) for number in numbers]
         rows.append([tile for _, tiles in made[:PICTURES] for tile in tiles])
         outcomes += [outcome for outcome, _ in made if judge.ceiling >= SURE]
         name = f"{change.class_name:9s} {change.attribute:9s}"

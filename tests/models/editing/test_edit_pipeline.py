@@ -85,32 +85,62 @@ def test_outside_the_region_the_surface_stays_and_inside_it_does_not(pipeline: A
     assert edited.colors[above, 2].mean() > 100 > edited.colors[~above, 2].mean()  # blue, on a red box
 
 
-def test_the_known_part_of_the_latent_is_the_meshs_own(
-    pipeline: Any, box: Mesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def decoded(pipeline: Any, asked: Request, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """The latent that the mesh of a request was decoded from."""
     seen: list[torch.Tensor] = []
     fields = pipeline.fields
-    monkeypatch.setattr(pipeline, "fields", lambda latent: seen.append(latent) or fields(latent))
-    pipeline(request(box))
-    free = coarse(region_mask(box, UPPER, EXTRACT, 0.0), seen[0].shape[-1]).expand_as(seen[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "fields", lambda latent: seen.append(latent) or fields(latent))
+        pipeline(asked)
+    return seen[0]
+
+
+def test_what_is_not_free_is_the_meshs_own_at_no_release_and_led_by_the_prompt_too_at_others(
+    pipeline: Any, box: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = pipeline.latent(box)
-    assert torch.equal(seen[0][~free], known[~free]) and not torch.equal(seen[0][free], known[free])
+    free = coarse(region_mask(box, UPPER, EXTRACT, 0.0), known.shape[-1]).expand_as(known)
+    inpainted = decoded(pipeline, request(box, **UPPER, release=0.0), monkeypatch)
+    assert torch.equal(inpainted[~free], known[~free]) and not torch.equal(inpainted[free], known[free])
     assert 0 < free.float().mean() < 1
+    some, much = (
+        decoded(pipeline, request(box, **UPPER, release=release, candidates=1), monkeypatch) - known
+        for release in (0.3, 0.95)
+    )
+    assert 0 < some[~free].square().mean() < much[~free].square().mean()
 
 
-def test_the_candidate_that_agrees_best_is_kept(pipeline: Any, box: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The free cells of the mesh that comes out are those of one candidate; more of them agree no worse."""
+def test_guidance_leads_away_from_the_source(pipeline: Any, box: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what the mesh already is to the same there is nothing to lead; to another colour there is."""
+    same, scaled, other = (
+        decoded(pipeline, Request(prompt, 3, guidance=guidance, mesh=box, options=options), monkeypatch)
+        for prompt, guidance, options in (
+            ("a red box", 1.0, {"variation": 0.8}),
+            ("a red box", 5.0, {"variation": 0.8, "source": "a red box"}),
+            ("a blue box", 5.0, {"variation": 0.8, "source": "a red box"}),
+        )
+    )
+    torch.testing.assert_close(same, scaled, atol=1e-3, rtol=1e-3)
+    assert (other - scaled).abs().max() > 0.1
+    asset = pipeline(request(box, variation=0.1, source="a red gnomon"))
+    assert asset.metadata["unknown_words"] == ["gnomon"]
+
+
+@pytest.mark.parametrize("release", [0.0, 0.8])
+def test_the_candidate_that_agrees_best_is_kept(
+    pipeline: Any, box: Mesh, release: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what candidates have in the region, beside what the mesh has elsewhere."""
     drawn: list[torch.Tensor] = []
-    kept: list[torch.Tensor] = []
-    fields, measure = pipeline.fields, edit.agreement
+    measure = edit.agreement
     monkeypatch.setattr(edit, "agreement", lambda field, latent, *a: drawn.append(latent) or measure(field, latent, *a))
-    monkeypatch.setattr(pipeline, "fields", lambda latent: kept.append(latent) or fields(latent))
-    pipeline(request(box, **UPPER, candidates=5))
-    free = coarse(region_mask(box, UPPER, EXTRACT, 0.0), kept[0].shape[-1])
+    kept = decoded(pipeline, request(box, **UPPER, release=release, candidates=5), monkeypatch)
+    free = coarse(region_mask(box, UPPER, EXTRACT, 0.0), kept.shape[-1])
     order = pipeline.stage.complete(Request("a blue ball"))
     found = agreement(pipeline.velocity([order] * 5), drawn[0], free, seed=0)
     assert len(drawn[0]) == 5 and found.std() > 0
-    assert torch.equal(kept[0][0], drawn[0][int(found.argmax())])
+    best = drawn[0][int(found.argmax())]
+    assert torch.equal(torch.where(free, kept, pipeline.latent(box))[0], best)
     pipeline(request(box, **UPPER, candidates=1))
     assert len(drawn) == 1, "one alone is not measured"
 
@@ -160,6 +190,7 @@ def test_a_variation_of_no_strength_is_the_autoencoders_own_and_interpolation_ha
         ({"region": "top", "variation": 0.3}, "an edit is one of"),
         ({"variation": 1.5}, "must be a number from 0 to 1"),
         ({"toward": "x.glb"}, "'toward' of an edit must be a mesh"),
+        ({"region": "top", "release": 2}, "option 'release' of an edit is 2; it must be a number from 0 to 1"),
         ({"region": "top", "candidates": 0}, "'candidates' of an edit is 0; it must be a whole number of at least 1"),
     ],
 )
@@ -172,7 +203,8 @@ def test_mistakes_are_one_line(pipeline: Any, box: Mesh, options: dict[str, Any]
 
 def test_the_command_reads_a_file_and_writes_one(run: Path, box: Mesh, tmp_path: Path) -> None:
     export(Asset(box), tmp_path / "box.glb")
-    words = ["edit", str(run), "--mesh", str(tmp_path / "box.glb"), "--prompt", "a red ball", "extract=16", "rounds=1"]
+    words = ["edit", str(run), "--mesh", str(tmp_path / "box.glb"), "--prompt", "a red ball", "extract=16"]
+    words += ["--source", "a red box"]
     out = ["--out", str(tmp_path / "out.glb")]
     assert call(cli, [*words, "--region", "top", *out], standalone_mode=False) == 0
     assert topology(import_mesh(tmp_path / "out.glb")).closed  # a file may have a vertex once for each normal

@@ -106,7 +106,7 @@ def test_outside_the_mask_the_field_is_the_given_one_and_the_mesh_is_closed(
     assert (weights[~mask] == 0).all() and (weights[interior(mask)] > 0).all() and weights.max() <= 1
     field = blended_field(own, made, mask, Seam(band, 0.0))
     assert np.array_equal(field[~mask], own[0, 0].numpy()[~mask])
-    mesh = edited_mesh(field, mask, band, given_mesh, torch.full((1, 3, 8, 8, 8), 0.5))
+    mesh = edited_mesh(field, mask, given_mesh, torch.full((1, 3, 8, 8, 8), 0.5))
     assert is_closed(mesh)
     placed = mesh.vertices[:, axis]
     outside = (placed < cut - 1.5 / R) if upper else (placed > cut + 1.5 / R)

@@ -72,14 +72,17 @@ def without_floating(field: NDArray[np.float32], mask: NDArray[np.bool_], crumbs
     return np.where(kept[label], field, np.abs(field)).astype(np.float32)
 
 
-def edited_mesh(field: NDArray[np.float32], mask: NDArray[np.bool_], band: float, given: Mesh, color: Tensor) -> Mesh:
-    """The surface of a field, coloured as the given mesh outside the mask, by the grid `color` [1,3,S,S,S] inside."""
+def edited_mesh(field: NDArray[np.float32], mask: NDArray[np.bool_], given: Mesh, color: Tensor) -> Mesh:
+    """The surface of a field, coloured as the given mesh outside the mask, by the grid `color` [1,3,S,S,S] inside.
+
+    Colours change within a cell: over the width of a distance's band they would be mixtures that nobody asked for.
+    """
     vertices, faces = extract(field)
     placed = vertices.astype(np.float32)
     own = colors_near(given, torch.from_numpy(placed)).numpy()
     made = colors_at(vertices, color[0].float().numpy())[:, :3] / 255
     where = ((vertices + 0.5) * len(mask) - 0.5).T
-    share = ndimage.map_coordinates(blend_weights(mask, band), where, order=1, mode="nearest")[:, None]
+    share = ndimage.map_coordinates(blend_weights(mask, 0.0), where, order=1, mode="nearest")[:, None]
     rgb = np.rint(255 * (own + share * (made - own))).clip(0, 255).astype(np.uint8)
     opaque = np.full((len(rgb), 1), 255, np.uint8)
     return Mesh(placed, faces.astype(np.int32), np.concatenate([rgb, opaque], axis=1))

@@ -24,21 +24,24 @@ from maquette_models.editing.regions import region_mask
 from maquette_models.grid.mesh_fields import mesh_field, mesh_grids
 from maquette_models.pipelines.option_values import fraction, whole_number
 from maquette_models.pipelines.text_to_3d import TextTo3D, TextTo3DConfig
+from maquette_models.samplers.guidance import Guided
 from maquette_models.samplers.timesteps import timesteps
 
 KINDS = {"box": "region", "part": "region", "region": "region", "variation": "variation", "toward": "interpolation"}
 COUNTS = ("rounds", "candidates")
 EDIT = "an edit"  # in messages
-OPTIONS = (*KINDS, "at", "strength", *COUNTS)
+OPTIONS = (*KINDS, "at", "strength", "source", "release", *COUNTS)
 
 
 @dataclass
 class EditConfig(TextTo3DConfig):
-    """Beside what `text_to_3d` knows: `rounds` of each step (RePaint), how many `candidates` of a region are drawn, of
-    which the one is kept that agrees best with the prompt, cells of the surface's grid `extract`, the seam's `band` in
-    those cells, the share of the volume below which what floats alone is left out, and how far the region of a `part`
-    reaches beyond it."""
+    """Beside what `text_to_3d` knows: how far the whole mesh is noised before a region is taken from what comes of it,
+    `release` (at 0 the region alone is made anew, and each step is made in `rounds`, RePaint), how many `candidates` of
+    a region are drawn, of which the one is kept that agrees best with the prompt, cells of the surface's grid
+    `extract`, the seam's `band` in those cells, the share of the volume below which what floats alone is left out, and
+    how far the region of a `part` reaches beyond it."""
 
+    release: float = 0.9
     rounds: int = 1
     candidates: int = 4
     extract: int = 128
@@ -51,14 +54,17 @@ class EditConfig(TextTo3DConfig):
             raise ValueError("'rounds' and 'candidates' must be at least 1, 'extract' 8")
         if min(self.band, self.margin) < 0 or not 0 <= self.crumbs < 1:
             raise ValueError("'band' and 'margin' must be at least 0, 'crumbs' in [0, 1)")
+        fraction(self.release, "release", EDIT)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One edit: the mesh, what the prompt makes of a request, and all that is random."""
+    """One edit: the mesh, what the prompt makes of a request, what the mesh is, in words, or "", and all that is
+    random."""
 
     mesh: Mesh
     order: Request
+    source: str
     options: Mapping[str, Any]
     times: Tensor
     generator: torch.Generator
@@ -67,10 +73,13 @@ class Task:
 class Edit(TextTo3D):
     """Requests have a `mesh`, a prompt that says what it shall be, and `options`:
 
-    - `box`, `part` or `region` (see `region_mask`): that region is made anew, the surface outside stays. `rounds`
-      and `candidates` override the configured numbers.
+    - `box`, `part` or `region` (see `region_mask`): that region is made anew, the surface outside stays. `release`,
+      `rounds` and `candidates` override the configured numbers.
     - `variation`, a strength in (0, 1]: another shape like this one, the less alike the higher.
     - `toward`, another mesh, and `at` in [0, 1] (.5): a shape between the two, with a freedom of `strength` (.4).
+
+    With each may come `source`, what the mesh is, said as the prompt says what it shall be: guidance then leads away
+    from that and not from no condition at all, so that it is about the words that differ.
     """
 
     def __init__(self, config: EditConfig) -> None:
@@ -100,7 +109,7 @@ class Edit(TextTo3D):
         order = self.stage.complete(replace(request, mesh=None, options={}))
         times = timesteps(order.steps, self.stage.sampler.config.shift)
         generator = torch.Generator().manual_seed(request.seed)
-        task = Task(request.mesh, order, request.options, times, generator)
+        task = Task(request.mesh, order, str(request.options.get("source", "")), request.options, times, generator)
         make = {"region": self._region, "variation": self._variation, "interpolation": self._interpolation}[kind]
         mesh, field = make(task)
         metadata = {
@@ -110,7 +119,7 @@ class Edit(TextTo3D):
             "steps": order.steps,
             "guidance": order.guidance,
             "edit": kind,
-            "unknown_words": self.stage.unknown_words(request.prompt),
+            "unknown_words": self.stage.unknown_words(f"{request.prompt} {task.source}"),
         }
         return Asset(mesh, metadata), field
 
@@ -119,32 +128,41 @@ class Edit(TextTo3D):
         grids = mesh_grids(mesh, self.resolution, self.truncation)
         return (self.autoencoder.encode(*grids) - self.mean) / self.std
 
+    def guided(self, task: Task, count: int) -> Guided:
+        """The velocity field of `count` rows that leads from what the mesh is to what the prompt says."""
+        field = self.velocity([task.order] * count)
+        if not task.source:
+            return field
+        source = replace(task.order, prompt=task.source, class_name=None)
+        return replace(field, null=self.velocity([self.stage.complete(source)] * count).condition)
+
     def _region(self, task: Task) -> tuple[Mesh, Tensor]:
         config = self.config
         mask = region_mask(task.mesh, task.options, config.extract, config.margin)
-        latent = self._inpainted(task, coarse(mask, self.latent_shape[-1]))
-        tsdf, color = self.fields(latent)
+        tsdf, color = self.fields(self._renewed(task, coarse(mask, self.latent_shape[-1])))
         own = mesh_field(task.mesh, config.extract, self.truncation)
         field = blended_field(own, tsdf, mask, Seam(config.band, config.crumbs))
-        return edited_mesh(field, mask, config.band, task.mesh, color), torch.from_numpy(field)[None, None]
+        return edited_mesh(field, mask, task.mesh, color), torch.from_numpy(field)[None, None]
 
-    def _inpainted(self, task: Task, free: Tensor) -> Tensor:
-        """The latent [1,C,L,L,L] of the mesh with its free cells made anew: of several, the one that agrees best with
-        the prompt in those."""
+    def _renewed(self, task: Task, free: Tensor) -> Tensor:
+        """A latent [1,C,L,L,L] whose free cells are what the prompt says: of several, the one that agrees best with
+        it there, beside the mesh's own other cells."""
         rounds, count = (whole_number(task.options.get(key, getattr(self.config, key)), key, EDIT) for key in COUNTS)
-        field = self.velocity([task.order] * count)
+        release = fraction(task.options.get("release", self.config.release), "release", EDIT)
+        field = self.guided(task, count)
         known = self.latent(task.mesh).expand(count, *self.latent_shape[1:])
-        latent = inpaint(field, known, free, task.times, rounds=rounds, generator=task.generator)
+        if release:
+            latent = vary(field, known, release, task.times, task.generator)
+        else:
+            latent = inpaint(field, known, free, task.times, rounds=rounds, generator=task.generator)
         if count == 1:
             return latent
-        best = int(agreement(field, latent, free, task.order.seed).argmax())
+        best = int(agreement(field, torch.where(free, latent, known), free, task.order.seed).argmax())
         return latent[best : best + 1]
 
     def _variation(self, task: Task) -> tuple[Mesh, Tensor]:
         strength = fraction(task.options["variation"], "variation", EDIT)
-        return self._whole(
-            vary(self.velocity([task.order]), self.latent(task.mesh), strength, task.times, task.generator)
-        )
+        return self._whole(vary(self.guided(task, 1), self.latent(task.mesh), strength, task.times, task.generator))
 
     def _interpolation(self, task: Task) -> tuple[Mesh, Tensor]:
         other, at = task.options["toward"], fraction(task.options.get("at", 0.5), "at", EDIT)
@@ -152,7 +170,7 @@ class Edit(TextTo3D):
             raise MaquetteError("option 'toward' of an edit must be a mesh")
         between = slerp(self.latent(task.mesh), self.latent(other), at)
         strength = fraction(task.options.get("strength", 0.4), "strength", EDIT)
-        return self._whole(vary(self.velocity([task.order]), between, strength, task.times, task.generator))
+        return self._whole(vary(self.guided(task, 1), between, strength, task.times, task.generator))
 
     def _whole(self, latent: Tensor) -> tuple[Mesh, Tensor]:
         tsdf, color = self.fields(latent)

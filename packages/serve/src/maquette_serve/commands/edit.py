@@ -23,6 +23,7 @@ from maquette_serve.generator import Generator
 @click.argument("words", nargs=-1, metavar="[key=value ...]")
 @click.option("--mesh", required=True, type=click.Path(path_type=Path), help="The file to change.")
 @click.option("--prompt", default="", help="What the whole is to be afterwards.")
+@click.option("--source", default=None, help="What the mesh is now, said as the prompt: the edit is what differs.")
 @click.option("--box", default=None, metavar="X,Y,Z,X,Y,Z", help="Make this box anew: two corners in the unit cube.")
 @click.option("--region", default=None, help='Make this place anew, e.g. "the upper half", "left", "back third".')
 @click.option(
@@ -42,6 +43,7 @@ def edit(  # noqa: PLR0917 - click passes by name
     words: tuple[str, ...],
     mesh: Path,
     prompt: str,
+    source: str | None,
     box: str | None,
     region: str | None,
     part: str | None,
@@ -58,7 +60,7 @@ def edit(  # noqa: PLR0917 - click passes by name
     """Change a mesh with the trained RUN; the mesh is centred in the unit cube, its longest side .9.
 
     One of --box, --region, --part (the surface outside stays), --variation and --toward says how. key=value words
-    change the pipeline, e.g. rounds=5.
+    change the pipeline, e.g. candidates=8.
     """
     check_suffix(out)
     finishing = read_steps(finishers)
@@ -68,6 +70,8 @@ def edit(  # noqa: PLR0917 - click passes by name
         options["toward"] = import_mesh(toward)
     if not options:
         raise MaquetteError("nothing to change; give one of --box, --region, --part, --variation and --toward")
+    if source is not None:
+        options["source"] = source
     request = Request(prompt, seed, guidance=guidance, steps=steps, mesh=import_mesh(mesh), options=options)
     asset = Generator(run, {"name": "edit", **read_words(words)}, adapters=adapters).pipeline(request)
     if asset.metadata.get("unknown_words"):
