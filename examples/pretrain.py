@@ -83,11 +83,13 @@ def main(words: list[str]) -> None:
         "generation": generation.evaluate_generation(engine.pipeline, folder / "shards", asked.evaluate, asked.seed),
     }
     write_figures(folder / "metrics.json", figures)
-    curves = {name: RunFolder(folder / name).metrics() for name in ("autoencoder", "generator")}
+    runs = {name: folder / name for name in ("autoencoder", "generator")}
+    curves = {name: RunFolder(run).metrics() for name, run in runs.items()}
     picture = Picture(folder / "contact_sheet.png", "What the generator makes of captions it was not trained on")
     summary = f"{report.kept} shapes from {config.data.source}, {report.quarantined} quarantined"
     yaml = (folder / "pretrain.yaml").read_text()
-    write_report(folder / "report.html", Report(f"maquette: {config.name}", summary, [picture], figures, curves, yaml))
+    told = Report(f"maquette: {config.name}", summary, [picture], figures, curves, yaml, runs=runs)
+    write_report(folder / "report.html", told)
     print(*(folder / what for what in ("samples", "contact_sheet.png", "metrics.json", "report.html")), sep="\n")
     print(f'more: maquette sample {folder} --prompt "{prompts[0]}" --seed 7 --out mesh.glb')
 

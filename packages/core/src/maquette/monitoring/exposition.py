@@ -5,9 +5,11 @@ The endpoint listens on the machine itself unless it is told otherwise: readings
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -18,9 +20,10 @@ from prometheus_client.registry import Collector
 from maquette.config import MonitorConfig
 from maquette.errors import MaquetteError
 from maquette.hardware.gpu import GpuReading
-from maquette.monitoring.machine import MachineReading
+from maquette.monitoring.machine import Machine, MachineReading
 from maquette.monitoring.metrics import (
     ALIASES,
+    ENGINES,
     GPU,
     HOST,
     SCORE,
@@ -127,6 +130,40 @@ class Exposition(Collector):
                 if index == gpu.index:
                     xids.add_metric([*own, str(xid)], count)
         return [found for found in (*families.values(), *aliases.values(), throttled, xids) if found.samples]
+
+
+class MachineExposition(Exposition):
+    """The machine of a server, which has no monitor: it is looked at when somebody asks, but not too often.
+
+    Args:
+        machine: gives the readings.
+        processes: gives the processes that work for the server, e.g. its engines.
+        least: seconds for which a reading is good.
+    """
+
+    def __init__(self, machine: Machine, processes: Callable[[], Sequence[int]], least: float = 5.0) -> None:
+        super().__init__({"host": socket.gethostname()})
+        self.machine, self.processes, self.least = machine, processes, least
+        self._lock = threading.Lock()
+        self._shown = float("-inf")
+
+    def collect(self) -> Iterator[Family]:
+        """For the registry; threads may call it."""
+        with self._lock:
+            if time.monotonic() - self._shown > self.least:
+                self.show(self.machine.read())
+                self._families += self._engines()
+                self._shown = time.monotonic()
+            yield from list(self._families)
+
+    def _engines(self) -> list[Family]:
+        memory, cpu = (family(metric, [*self.labels, "engine"]) for metric in ENGINES)
+        for place, pid in enumerate(self.processes()):
+            if reading := self.machine.host.process(pid):
+                labels = [*self.labels.values(), str(place)]
+                memory.add_metric(labels, reading.memory)
+                cpu.add_metric(labels, reading.cpu)
+        return [found for found in (memory, cpu) if found.samples]
 
 
 def family(metric: Metric, labels: Sequence[str], prefix: str = "maquette_") -> Any:

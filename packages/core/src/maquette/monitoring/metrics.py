@@ -86,6 +86,10 @@ GPU = (
     Metric("gpu_nvlinks_up", "Links that are up"),
     Metric("gpu_lost", "1 where the GPU has fallen off the bus"),
 )
+ENGINES = (
+    Metric("engine_memory", "Bytes of resident memory of a serving engine's process"),
+    Metric("engine_cpu_seconds", "Processor time of a serving engine's process", counter=True),
+)
 THROTTLED = Metric("gpu_throttled", "1 for each reason why the clocks are below their best")
 XIDS = Metric("gpu_xids", "Errors that the driver has told of, by number", counter=True)
 SCORE = Metric("straggler_score", "A rank's own speed over the best one's; below the limit it is a straggler")

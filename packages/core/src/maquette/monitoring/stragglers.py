@@ -93,9 +93,9 @@ class StragglerScores:
         for work in {rows[-1].get("work", 0) for rows in told.values()}:
             group = {rank: rows for rank, rows in told.items() if rows[-1].get("work", 0) == work}
             found += self._among(group)
-        held_up = {straggler.rank for straggler in found}
+        blamed = {straggler.rank for straggler in found}
         for rank, rows in told.items():
-            if rank not in held_up and (own := self._by_itself(rank, rows, bool(found))):
+            if rank not in blamed and (own := self._by_itself(rank, rows, bool(blamed))):
                 found.append(own)
         return sorted(found, key=lambda straggler: straggler.rank)
 

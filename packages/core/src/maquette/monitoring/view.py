@@ -90,7 +90,7 @@ def view_run(run: Path, events: int = 8, now: float | None = None) -> RunView:
 
 
 def _rank(records: list[Record], now: float) -> RankView:
-    times = next((r["step_times"] for r in reversed(records) if r["step_times"].get("count")), {})
+    times: Mapping[str, float] = next((r["step_times"] for r in reversed(records) if r["step_times"].get("count")), {})
     return RankView(records[-1], now - records[-1]["time"], times)
 
 
