@@ -17,7 +17,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,12 @@ class Chaos:
         self.folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         for event in self.events[len(self.done()) :]:
+            before = len(self._resumes())
             told = self._happen(event)
+            self._until(lambda before=before: len(self._resumes()) > before, self._launched())
+            lost = [line["reached"] - line["resumed"] for line in self._resumes()[before:]]
             with self.log.open("a") as file:
-                file.write(json.dumps({**asdict(event), **told}) + "\n")
+                file.write(json.dumps({**asdict(event), **told, "lost": max(lost)}) + "\n")
         code = self._launched().wait(PATIENCE)
         settled = harness.settled(self.control, PATIENCE)
         whole = harness.Launch(self.folder / "whole", self.world, self.words)
@@ -177,7 +179,7 @@ class Chaos:
         done = self.done()
         kinds = ("rank", "launcher", "all", "failpoint")
         counts = {kind: sum(event["kind"] == kind for event in done) for kind in kinds}
-        losses = [line["reached"] - line["resumed"] for line in self._resumes()]
+        losses = [event["lost"] for event in done if event["kind"] != "damage"]
         found = [event for event in done if event["kind"] == "damage"]
         passed = len(list((self.run / "checkpoints").glob("damaged_*")))
         return {
@@ -194,9 +196,10 @@ class Chaos:
             "bit_identical": same_end(self.run, self.folder / "whole"),
         }
 
-    def _resumes(self) -> Iterator[dict[str, int]]:
-        """Starts that went on from a checkpoint, with the step that was reached before."""
-        yield from (json.loads(line) for line in (self.control / "resumes").read_text().splitlines()[1:])
+    def _resumes(self) -> list[dict[str, int]]:
+        """All starts, with the step that was reached before and the one that they went on from."""
+        file = self.control / "resumes"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def same_end(one: Path, other: Path) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.checkpoint import publishing, tensor_files
+from maquette.engine.step_engine import StepEngine
 
 PHASES = (
     "begun",
@@ -32,7 +33,8 @@ PHASES = (
 """Of a save, in order; all but those of the tensors are rank 0's."""
 
 OF_ALL_RANKS = ("half a file", "tensors", "read back")
-HOLDS = ("start", "data", "validation", "save", "step")
+HOLDS = ("start", "data", "step", "validation", "save")
+"""Where ranks can be held: before the first step, while they wait for data, in a step (the first may compile), ..."""
 
 _armed: list[tuple[Path, int]] = []
 """The driver's folder and this rank, in a worker."""
@@ -80,6 +82,7 @@ def arm(control: Path, rank: int) -> None:
     publishing.Publication._finish = _finishing(publishing.Publication._finish)
     publishing.os = _Watched(os, rename=_around_the_rename)
     tensor_files.os = _Watched(os, write=_half)
+    StepEngine._pass = _before(StepEngine._pass, lambda *_: pause("step"))
 
 
 def _begun(*_: Any) -> None:

@@ -1,109 +1,119 @@
-"""A toy objective and dataset that fail on purpose: on one rank, from one step on, in one of the ways that runs fail."""
+"""Faults that happen once, at a step and on a rank, as a device's would; a loose-file plugin."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import queue
-import re
-import signal
-import time
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
-from toy_plugin import ToyData, ToyDataConfig, ToyObjective, ToyObjectiveConfig
+from torch import Tensor, nn
 
 from maquette import hookimpl
+from maquette.parallel.data_parallel import DataParallel, DataParallelConfig
+
+sys.path[:0] = [str(Path(__file__).parent)]
+
+from toy_plugin import ToyData, ToyDataConfig, ToyObjective, ToyObjectiveConfig  # noqa: E402
 
 
 @dataclass
-class FaultyDataConfig(ToyDataConfig):
-    """``stuck_at`` is the batch that never comes on rank 1; ``slow_validation`` seconds a validation batch takes."""
+class FaultyConfig(DataParallelConfig):
+    """``fault`` is weight (before a step), gradient (after the copies' gradients were added up) or none."""
 
-    stuck_at: int = -1
-    slow_validation: float = 0.0
-
-
-class FaultyData(ToyData):
-    """Its loader may wait for a batch that nobody puts."""
-
-    def train_dataloader(self) -> Iterator[Any]:
-        for number, batch in enumerate(super().train_dataloader()):
-            if number == self.config.stuck_at and self.rank == 1:
-                queue.SimpleQueue().get()
-            yield batch
-
-    def val_dataloader(self) -> Iterator[Any]:
-        time.sleep(self.config.slow_validation)
-        yield from super().val_dataloader()
+    fault: str = "none"
+    step: int = 0
+    rank: int = 0
+    bit: int = 0
 
 
-@dataclass
-class FaultyObjectiveConfig(ToyObjectiveConfig):
-    """What goes wrong (a method's name), from which call on, and on which rank."""
+class Faulty(DataParallel):
+    """``ddp`` with one flipped bit in the life of the process."""
 
-    fault: str = ""
-    at: int = 5
-    rank: int = 1
-
-
-class FaultyObjective(ToyObjective):
-    """Fails once it was called often enough; after a restart, which finds a checkpoint, no more."""
-
-    def __init__(self, config: FaultyObjectiveConfig) -> None:
+    def __init__(self, config: FaultyConfig) -> None:
         super().__init__(config)
-        self.config, self.calls = config, 0
+        self.fault, self.seen = config, 0
 
-    def __call__(self, model: Any, batch: Any) -> dict[str, Any]:
-        self.calls += 1
-        first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-        here = int(os.environ.get("RANK", "0")) == self.config.rank
-        if self.config.fault and self.calls == self.config.at and first:
-            getattr(self, self.config.fault)(here)
-        return super().__call__(model, batch)
+    def before_backward(self, model: nn.Module, last: bool) -> None:
+        super().before_backward(model, last)
+        if self._now("weight"):
+            flip(next(model.parameters()).data, self.fault.bit)
 
-    def sleep(self, here: bool) -> None:
-        if here:
-            time.sleep(10_000)
+    def reduce_gradients(self, model: nn.Module, mesh: Any) -> None:
+        super().reduce_gradients(model, mesh)
+        self.rank = mesh.rank
+        if self._now("gradient"):
+            gradient = next(model.parameters()).grad
+            assert gradient is not None
+            flip(gradient, self.fault.bit)
+        self.seen += 1
 
-    def hold_the_interpreter(self, here: bool) -> None:
-        if here:
-            re.match(r"(a+)+$", "a" * 64 + "b")
+    def _now(self, kind: str) -> bool:
+        due = (self.fault.fault, self.fault.step, self.fault.rank) == (kind, self.seen, getattr(self, "rank", 0))
+        if due:
+            self.fault.fault = "none"
+        return due
 
-    def skip(self, here: bool) -> None:
-        if not here:
-            distributed.all_reduce(torch.ones(3, 5))
 
-    def mismatch(self, here: bool) -> None:
-        distributed.all_reduce(torch.ones(7 if here else 5))
-        time.sleep(10_000)
+def flip(tensor: Tensor, bit: int) -> None:
+    """One bit of the first element."""
+    tensor[(slice(0, 1),) * tensor.ndim].view(torch.int32).bitwise_xor_(1 << bit)
 
-    def segfault(self, here: bool) -> None:
-        if here:
-            ctypes.string_at(0)
 
-    def killed(self, here: bool) -> None:
-        if here:
-            os.kill(os.getpid(), signal.SIGKILL)
+@dataclass
+class BadDataConfig(ToyDataConfig):
+    """Batches of the steps ``bad`` are a hundred times too large."""
 
-    def crash(self, here: bool) -> None:
-        if here:
-            raise ZeroDivisionError("on purpose")
+    bad: list[int] = field(default_factory=list)
 
-    def fill(self, here: bool) -> None:
-        if here:
-            ballast = torch.ones(2_000_003)
-            torch.empty(ballast.numel() * 10**9)
+
+class BadData(ToyData):
+    """The toy's batches, some of them spoilt."""
+
+    def train_dataloader(self) -> Iterator[dict[str, Tensor]]:
+        for batch in super().train_dataloader():
+            step = self.consumed // self.config.batch_size - 1
+            yield {"x": batch["x"] * 100} if step in self.config.bad else batch
+
+
+@dataclass
+class AstrayConfig(ToyObjectiveConfig):
+    """At the call ``astray_at`` the weights are multiplied; at ``miscompute_at`` the loss comes out a little wrong."""
+
+    astray_at: int = -1
+    miscompute_at: int = -1
+    level_from: int = -1
+    """From this call on the loss is a hundred times as large."""
+
+
+class Astray(ToyObjective):
+    """The toy's objective, with what goes wrong by itself."""
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.calls + 1 == self.config.astray_at:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(50)
+        terms = super().__call__(model, batch)
+        if self.calls == self.config.miscompute_at:
+            terms["loss"] = terms["loss"] * (1 + 2**-20)
+        if 0 < self.config.level_from <= self.calls:
+            terms["loss"] = terms["loss"] * 100
+        return terms
+
+
+@hookimpl
+def register_strategies(register: Any) -> None:
+    register("faulty", FaultyConfig, Faulty)
 
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    register("faulty", FaultyDataConfig, FaultyData)
+    register("bad", BadDataConfig, BadData)
 
 
 @hookimpl
 def register_objectives(register: Any) -> None:
-    register("faulty", FaultyObjectiveConfig, FaultyObjective)
+    register("astray", AstrayConfig, Astray)

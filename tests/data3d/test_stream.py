@@ -191,6 +191,27 @@ def test_damage_that_is_met_on_the_way_is_replaced_the_same_on_every_rank(tmp_pa
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_one_sample_of_a_hundred_is_quarantined_and_recorded_by_name(tmp_path):
+    folder = write_folder(tmp_path / "e", count=150, per_shard=5)
+    damage(folder, 20, "bytes")  # the last row of its shard: number 104, of 120 for training
+    found: list[dict] = []
+    stream = Shards(ShardsConfig(str(folder), batch_size=4, points=64, verify=True, prefetch=2))
+    stream.record = lambda kind, **facts: found.append({"kind": kind, **facts})
+    stream.setup("fit")
+    seen = batches(stream, 60)  # two epochs
+    assert [(event["kind"], event["id"], event["lost"], event["of"]) for event in found] == [
+        ("sample", "e_104", 1, 120)
+    ]
+    assert "differs from its checksum" in found[0]["reason"] and found[0]["shard"].startswith("shard_")
+    assert sum(int(batch["substitute"].sum()) for batch in seen if "substitute" in batch) == 2
+    assert "e_104" not in names(seen)
+    damage(folder, 3, "bytes")  # number 19: 2 of 120 are more than 1 %
+    stream = Shards(ShardsConfig(str(folder), batch_size=4, points=64, verify=True, prefetch=2))
+    stream.setup("fit")
+    with pytest.raises(MaquetteError, match=r"2 of 120 .* more than damage_budget 0\.01; damaged shards: shard_"):
+        batches(stream, 60)
+
+
 def test_mistakes_are_one_line_each(folder, tmp_path):
     def refused(where=folder, world=1, **settings):
         with pytest.raises(MaquetteError) as caught:

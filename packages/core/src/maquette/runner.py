@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from maquette import blocks, checkpoint, plugins
 from maquette.config import RunConfig, checked, load, resolve_block
 from maquette.doctor.gate import pass_gate
+from maquette.durable import DISK_FULL
 from maquette.errors import MaquetteError
 from maquette.forensics.collectives import record_flights
 from maquette.forensics.out_of_memory import OutOfMemory, Reporter
@@ -76,6 +77,11 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
         if fresh and is_main_process() and not kept:
             shutil.rmtree(run.path, ignore_errors=True)
         raise
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f"disk full ({error.strerror}) while writing '{error.filename or run.path}'"
+        raise MaquetteError(f"{where}; checkpoints are untouched: make room, then continue with resume=auto") from None
     finally:
         if parallelism:
             parallelism.mesh.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -17,7 +16,7 @@ from maquette.checkpoint.planning import Files, Share, specs
 from maquette.checkpoint.processes import Processes
 from maquette.checkpoint.retention import step_folder
 from maquette.checkpoint.tensor_files import Written, write_bytes, write_tensors
-from maquette.durable import fsync
+from maquette.durable import DISK_FULL, fsync
 from maquette.errors import MaquetteError
 from maquette.ownership import Ownership
 
@@ -121,7 +120,7 @@ class _Explained:
         if not isinstance(error, OSError):
             return
         reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             free = shutil.disk_usage(self.publication.folder).free
             reason = f"disk full ({reason}; {_megabytes(free)} free)"
         failed = self.publication._failed

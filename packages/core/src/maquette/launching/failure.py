@@ -14,8 +14,8 @@ from maquette.launching.worker import MISTAKE, OUTCOME, TRACEBACK
 TOGETHER_SECONDS = 5.0
 """Workers that fail within this time of the first may have failed because of each other."""
 
-ASKED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit statuses of workers that were asked to stop and have saved a checkpoint."""
+ASKED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit statuses of workers that were asked to stop and have saved a checkpoint, or had nothing to save yet."""
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _ended(agent: Agent) -> MaquetteError:
         return Outcome(failure.message, failure.outcome)
     if failure.asked:
         said = failure.message or "stopped; continue with resume=auto"
-        return Interrupted(said, failure.exit_code - 128)
+        return Interrupted(said, failure.exit_code - 128 if failure.exit_code > 0 else -failure.exit_code)
     if failure.out_of_memory:
         return MaquetteError(str(failure))
     if failure.log.endswith(TRACEBACK):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,13 +24,15 @@ class Damage:
 
     Args:
         budget: the share of the training samples that may be unreadable.
+        tell: told of each shard that is left out and of each sample that could not be read, for the run's records; see
+            :meth:`maquette.events.EventLog.add`.
 
     Raises:
         MaquetteError: the shards that are known to be damaged hold more than that.
     """
 
-    def __init__(self, feeds: Sequence[Feed], budget: float) -> None:
-        self.feeds, self.budget = list(feeds), budget
+    def __init__(self, feeds: Sequence[Feed], budget: float, tell: Callable[..., None] = lambda *_, **__: None) -> None:
+        self.feeds, self.budget, self.tell = list(feeds), budget, tell
         self.total = sum(len(feed) for feed in feeds)
         self.substituted = 0
         self._lock = threading.Lock()
@@ -65,13 +67,20 @@ class Damage:
         """
         with self._lock:
             self.substituted += 1
+            if (source, place) not in self._lost:
+                feed = self.feeds[source]
+                name = feed.reader.index.value("id", int(feed.numbers[place]))
+                shard = feed.reader.shards[feed.shards[place]].file
+                self.tell("sample", id=name, shard=shard, reason=reason, lost=len(self._lost) + 1, of=self.total)
             self._count(self.feeds[source], place, f"{reason}; another sample stands in for it")
             self._check()
 
     def _count(self, feed: Feed, place: int, reason: str) -> None:
         shard = int(feed.shards[place])
         if (feed.source, shard) not in self._shards:
-            self._shards[feed.source, shard] = feed.reader.shards[shard].file
+            self._shards[feed.source, shard] = file = feed.reader.shards[shard].file
+            if not feed.usable[place]:
+                self.tell("shard", shard=file, reason=reason)
             say(f"warning: {reason}")
         self._lost.add((feed.source, place))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -35,12 +35,16 @@ class Shards(pl.LightningDataModule):
     is that of the last batch that was handed out: it continues with the next sample at any number of processes and
     threads, and without buckets at any batch size. Augmentation depends on the seed and the sample's position only.
     Shards that are missing when the folders are opened are passed over, which all processes must see alike.
+
+    Attributes:
+        record: told of what cannot be read, see `Damage`; whoever wants to know sets it before :meth:`setup`.
     """
 
     def __init__(self, config: ShardsConfig) -> None:
         super().__init__()
         config.check()
         self.config = config
+        self.record: Callable[..., None] = lambda *_, **__: None
         self.rank, self.world = 0, 1
         self.loader: Loader | None = None
         self._start: dict[str, Any] = {"consumed": 0}
@@ -67,7 +71,7 @@ class Shards(pl.LightningDataModule):
             buffers = Buffers(pinned=torch.cuda.is_available())
             resolution = int(self._facts.get("resolution", 0))
             assemble = Assembler(layouts, windows, resolution, self.config.ragged == "packed", buffers)
-            damage = Damage(self.sources.feeds, self.config.damage_budget)
+            damage = Damage(self.sources.feeds, self.config.damage_budget, self.record)
             curriculum = plugins.build("curricula", self.config.curriculum) if self.config.curriculum else None
             weights = [source.weight for source in self.config.listed_sources()]
             self.plan = Plan(self.sources.feeds, weights, sizes, curriculum)
