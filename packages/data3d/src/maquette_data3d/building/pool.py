@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from maquette.errors import MaquetteError
 from maquette_data3d.building.job import Job, Limits
 from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.ingest.child_process import started
 
 _START_SECONDS = 300.0
 _TICK = 0.5
@@ -31,23 +30,8 @@ class _Child:
     """One process, the job it holds, and since when."""
 
     def __init__(self, setup: dict[str, Any]) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        # One thread a child: the pool is the parallelism.
-        environment.update({name: "1" for name in ("OMP_NUM_THREADS", "IGL_NUM_THREADS", "NUMBA_NUM_THREADS")})
         self.complaints: IO[bytes] = tempfile.TemporaryFile()
-        held, self.leash = os.pipe()
-        command = [sys.executable, "-m", "maquette_data3d.building.worker", str(held)]
-        try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.complaints,
-                env=environment,
-                pass_fds=(held,),
-            )
-        finally:
-            os.close(held)
+        self.process, self.leash = started("maquette_data3d.building.worker", self.complaints)
         self.ready, self.job, self.received = False, None, b""
         self.spent = False
         """It has said its last word and is about to end: a job that it were given would be lost."""

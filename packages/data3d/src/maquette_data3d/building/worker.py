@@ -23,6 +23,7 @@ from maquette_data3d.building.job import Job
 from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.building.process import process, warm_up
 from maquette_data3d.building.recipe import Recipe
+from maquette_data3d.ingest.child_process import follow_parent, limit_memory
 from maquette_data3d.shards.format import checksum
 
 
@@ -43,37 +44,6 @@ def answer(job: Job, recipe: Recipe) -> Outcome:
     except Exception as error:  # libraries under us may raise anything; the file is named, the run goes on
         words = " ".join(str(error).split())[:160]
         return bare.lost("failed", f"{type(error).__name__}: {words}")
-
-
-def limit_memory(megabytes: int) -> None:
-    """Caps what this process may still allocate, where the system can."""
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * os.sysconf("SC_PAGE_SIZE") + megabytes * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, OSError, ValueError):
-        return
-
-
-def follow_parent(leash: int) -> None:
-    """Has the system end this process when its parent ends, whatever it is doing.
-
-    Nothing is ever written to the leash. When the parent goes, its end closes, and the system sends SIGIO, which
-    ends a process that does not handle it. (A signal at the death of the parent would come at that of its thread.)
-
-    Args:
-        leash: the reading end of a pipe.
-    """
-    try:
-        import fcntl
-
-        fcntl.fcntl(leash, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
-    except (ImportError, AttributeError, OSError):
-        return  # no such thing here: the closed pipe of jobs ends this process, a file later
 
 
 def serve(jobs: IO[str], answers: IO[str]) -> None:

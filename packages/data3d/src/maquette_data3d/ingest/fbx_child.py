@@ -5,23 +5,21 @@ Nothing that the binding hands out is ever freed (`held`), and the process leave
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from maquette_data3d.ingest.child_process import end_with_parent
 from maquette_data3d.ingest.polygons import fans
 
 _T = TypeVar("_T")
 _HELD: list[object] = []
 _MOST_JOINTS = 8  # of a vertex
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _AXES = "xxyyzzy"  # ufbx's axes come in pairs of directions; unknown is y
 
 
@@ -29,12 +27,6 @@ def held(thing: _T) -> _T:
     """The same thing, never to be freed."""
     _HELD.append(thing)
     return thing
-
-
-def end_with_parent() -> None:
-    """A reader that is killed at its deadline takes this process with it (prctl(2), Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def main(arguments: list[str]) -> None:

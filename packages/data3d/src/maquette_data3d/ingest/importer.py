@@ -11,15 +11,17 @@ from maquette_data3d.ingest.read_asset import read_asset
 
 @dataclass
 class ImporterConfig:
-    """Nothing to set."""
+    """``apart``: in a confined process, for files of anybody; otherwise in this one."""
+
+    apart: bool = True
 
 
 class Importer:
     """Calls read one file into an Asset in its own units, y up."""
 
     def __init__(self, config: ImporterConfig) -> None:
-        pass
+        self.config = config
 
     def __call__(self, path: Path) -> Asset:
         """See `read_asset`."""
-        return read_asset(path)
+        return read_asset(path, apart=self.config.apart)

@@ -1,4 +1,4 @@
-"""Reading one mesh file into maquette's own types, in this process: for files that one trusts."""
+"""Reading one mesh file into maquette's own types: in this process, or apart for files that one does not trust."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ def read_mesh(path: str | Path, normalised: bool = True, largest_faces: int = 2_
     return in_unit_cube(mesh) if normalised else mesh
 
 
-def read_asset(path: str | Path, largest_faces: int = 2_000_000) -> Asset:
+def read_asset(path: str | Path, largest_faces: int = 2_000_000, apart: bool = False) -> Asset:
     """Reads GLB, glTF, OBJ, PLY, STL, OFF, 3MF, FBX, or a ZIP with one of them in it; y is up afterwards.
+
+    Args:
+        path: the file.
+        largest_faces: refuse more than this.
+        apart: parse it in a process of its own, bounded and confined (see `reading_apart`): for strangers' files.
 
     Returns:
         A mesh in the file's own units, with a vertex a color where colors differ between the faces around it,
@@ -40,11 +45,18 @@ def read_asset(path: str | Path, largest_faces: int = 2_000_000) -> Asset:
         raise MaquetteError(f"mesh file '{path}' does not exist")
     if path.suffix.lower() not in declared.SUFFIXES:
         raise MaquetteError(f"mesh file '{path}' is not one of {', '.join(declared.SUFFIXES)}")
+    limits = ReadLimits(largest_faces=largest_faces, animations=True)
     try:
-        scene = read(path, ReadLimits(largest_faces=largest_faces, animations=True))
+        scene = _read_apart(path, limits) if apart else read(path, limits)
     except MaquetteError as error:
         raise MaquetteError(f"mesh file '{path}' cannot be used: {error}") from None
     return _asset(scene, {"source": path.name, "up_axis": scene.up_axis})
+
+
+def _read_apart(path: Path, limits: ReadLimits) -> Scene:
+    from maquette_data3d.ingest.reading_apart import READERS, Confinement
+
+    return READERS.read(path, limits, Confinement())
 
 
 def _asset(scene: Scene, metadata: dict[str, str]) -> Asset:

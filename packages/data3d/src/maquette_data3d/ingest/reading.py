@@ -17,7 +17,7 @@ __all__ = ["ReadLimits", "Scene", "read"]
 
 _FLAT = 1e-5
 # Modules, not functions: a format's libraries are loaded when a file of it comes.
-_READERS = {
+READERS = {
     ".glb": "gltf.reader",
     ".gltf": "gltf.reader",
     ".obj": "obj",
@@ -46,7 +46,7 @@ def read(path: Path, limits: ReadLimits | None = None) -> Scene:
 
             with opened(path, limits) as inner:
                 return read(inner, limits)
-        reader = importlib.import_module(f"maquette_data3d.ingest.{_READERS[path.suffix.lower()]}")
+        reader = importlib.import_module(f"maquette_data3d.ingest.{READERS[path.suffix.lower()]}")
         found = reader.find(path, limits)
         limits.check_faces(sum(len(part.faces) for part in found.parts))
         limits.check_parts(len({part.number for part in found.parts}))

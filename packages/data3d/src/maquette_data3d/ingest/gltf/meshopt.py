@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from numba import njit
 
@@ -41,6 +43,13 @@ def decode(content: bytes, count: int, stride: int, mode: str, filtered: str = "
     else:
         raise MaquetteError(f"unsupported: the packing mode {mode[:20]!r}")
     return index.astype("<u2" if stride == 2 else "<u4").tobytes()
+
+
+def warm_up() -> None:
+    """Compiles or loads the decoders: a confined process could not keep what it compiles."""
+    for mode, mark in (("ATTRIBUTES", _ATTRIBUTES), ("TRIANGLES", _TRIANGLES), ("INDICES", _INDICES)):
+        with suppress(MaquetteError):
+            decode(bytes([mark]), 3, 4, mode)
 
 
 def _version(stream: np.ndarray, wanted: int) -> None:
