@@ -6,14 +6,11 @@ ended a process, with its evidence, has a folder of its own: see `maquette.foren
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maquette.json_lines import append_line, read_lines
 from maquette.progress import say
 
 
@@ -36,37 +33,17 @@ class EventLog:
             kind: what happened, e.g. ``spike``.
             facts: plain data, e.g. the step, the samples and what was done.
         """
-        entry = {"time": round(time.time(), 3), "rank": self.rank, "kind": kind, **_plain(facts)}
+        entry = {"time": round(time.time(), 3), "rank": self.rank, "kind": kind, **facts}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                os.write(descriptor, (json.dumps(entry) + "\n").encode())
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            append_line(self.path, entry, flush=True)
         except OSError as error:
             say(f"warning: an event ({kind}) could not be written to '{self.path}': {error.strerror}")
 
 
 def read_events(run: Path) -> list[dict[str, Any]]:
     """The events of all ranks in the order of their time; a line that a kill or a full disk cut off is left out."""
-    found = []
-    for file in sorted((run / "events").glob("rank_*.jsonl")):
-        for line in file.read_text().splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
+    found: list[dict[str, Any]] = []
+    for path in sorted((run / "events").glob("rank_*.jsonl")):
+        with path.open("rb") as file:
+            found += read_lines(file)
     return sorted(found, key=lambda entry: float(entry["time"]))
-
-
-def _plain(value: Any) -> Any:
-    """The value as strict JSON can hold it: NaN and the infinities as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

@@ -50,7 +50,7 @@ def _head(view: RunView) -> Text:
     head.append(f"\nstep {view.slowest_step}/{record['steps']}")
     for name, form in (("loss", "{:.4g}"), ("samples_per_second", "{:.4g} samples/s"), ("mfu", "{:.1%} of peak")):
         if (value := training.get(name)) is not None:
-            head.append("   " + (f"loss {form.format(value)}" if name == "loss" else form.format(value)))
+            head.append("   " + (f"loss {form.format(float(value))}" if name == "loss" else form.format(float(value))))
     left = record["steps"] - view.slowest_step
     if view.state.startswith("running") and training.get("steps_per_second"):
         head.append(f"   {span(left / training['steps_per_second'])} left")
