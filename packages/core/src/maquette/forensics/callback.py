@@ -51,17 +51,17 @@ class SignsOfLife(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What follows takes as long as it takes."""
-        self._finish()
+        self._forget_compilation()
+        self.pulse.enter("finish")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """The same after a failure."""
-        self._finish()
+        """The phase stays: it tells where the failure was."""
+        self._forget_compilation()
 
-    def _finish(self) -> None:
+    def _forget_compilation(self) -> None:
         if self.compiles and self._compile in _compilations().start_callbacks:
             _compilations().remove_start_callback(self._compile)
             _compilations().remove_end_callback(self._compiled)
-        self.pulse.enter("finish")
 
     def _compile(self, *_args: Any) -> None:
         self._before = self.pulse.phase

@@ -67,13 +67,17 @@ def remedies(run: Path, world: int) -> Remedies:
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCH}
     command = [sys.executable, "-m", "maquette.forensics.remedies", str(run), str(world), _accelerator()]
     command += plugins.loose_files()
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        return Remedies(reason=f"planning failed: {type(error).__name__}")
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()  # what was planned by then
+    rows = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
     if not rows:
-        return Remedies(reason=(done.stderr.strip().splitlines() or ["planning gave no answer"])[-1])
+        return Remedies(reason=(errors.strip().splitlines() or ["planning took too long"])[-1])
     (_, peak), *changed = rows
     return Remedies(
         peak, tuple(sorted(((words, least) for words, least in changed if least < peak), key=lambda r: r[1]))
@@ -81,11 +85,9 @@ def remedies(run: Path, world: int) -> Remedies:
 
 
 def candidates(config: DictConfig, world: int) -> Iterator[str]:
-    """Changes worth a plan, as words of the command line; the first ones leave what is trained as it is."""
+    """Changes worth a plan, as words of the command line; those that tell most come first, as time may run out."""
     train = config.train
     batch = config.data.get("batch_size")
-    if train.activation_checkpointing == "none":
-        yield "train.activation_checkpointing=selective"
     if train.activation_checkpointing != "full":
         yield "train.activation_checkpointing=full"
     if isinstance(batch, int) and batch % 2 == 0 and batch // 2 >= world:
@@ -93,6 +95,8 @@ def candidates(config: DictConfig, world: int) -> Iterator[str]:
         yield half
         if train.activation_checkpointing != "full":
             yield f"{half} train.activation_checkpointing=full"
+    if train.activation_checkpointing == "none":
+        yield "train.activation_checkpointing=selective"
     if world > 1 and config.strategy.get("name") in ("ddp", "zero1", "zero2"):
         yield "strategy.name=fsdp"
     if train.precision == "fp32":

@@ -68,8 +68,10 @@ class Watchdog:
             return False
         self._looked = now
         signs = {rank: self._sign(rank) for rank in workers}
-        excess = max((self._excess(rank, sign, now) for rank, sign in signs.items()), default=0.0)
-        if excess < 1.0 or self._patient(signs, now):
+        excesses = {rank: self._excess(rank, sign, now) for rank, sign in signs.items()}
+        excess = max(excesses.values(), default=0.0)
+        stopped = any(value >= 1.0 and state(workers[rank]) == STOPPED for rank, value in excesses.items())
+        if excess < 1.0 or (not stopped and self._patient(signs, excesses)):
             self._recovered()
             return False
         if self.incident is None:
@@ -107,12 +109,10 @@ class Watchdog:
             quiet = max(quiet, (now - max(sign.beat, self._since)) / min(sign.limit, sign.least))
         return quiet
 
-    def _patient(self, signs: Mapping[int, Sign | None], now: float) -> bool:
+    def _patient(self, signs: Mapping[int, Sign | None], excesses: Mapping[int, float]) -> bool:
         """Whether some worker is at something that takes its time: compiling, saving, reporting. Others wait for it."""
-        for rank, sign in signs.items():
-            if sign and sign.phase not in (*STEADY, "end") and self._excess(rank, sign, now) < 1.0:
-                return True
-        return False
+        takes_time = [rank for rank, sign in signs.items() if sign and sign.phase not in (*STEADY, "end")]
+        return any(excesses[rank] < 1.0 for rank in takes_time)
 
     def _recovered(self) -> None:
         if self.incident:
