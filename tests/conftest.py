@@ -22,6 +22,7 @@ def browser():
         "--use-angle=swiftshader",
         "--enable-unsafe-swiftshader",
         "--disable-background-networking",
+        "--force-prefers-reduced-motion",  # what turns is drawn again and again, without any graphics card
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(flag)

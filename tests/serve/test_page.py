@@ -5,11 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,29 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PLUGIN = Path(__file__).parent / "engine" / "slow_pipeline.py"
 PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [Path(sys.executable).with_name("maquette"), "--plugin", str(PLUGIN), "serve", "--plugin", str(PLUGIN)]
-    words = ["--port", str(port), "--data", str(tmp_path_factory.mktemp("service"))]
-    server = subprocess.Popen([*command, *words])
-    where = f"http://127.0.0.1:{port}"
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(f"{where}/readyz")
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield where
-    server.terminate()
-    server.wait(30)
+def address(server):
+    return server.url
 
 
 def until(driver, script):
@@ -48,15 +27,14 @@ def until(driver, script):
     while time.monotonic() < end:
         if value := driver.execute_script(f"return {script}"):
             return value
-        time.sleep(0.2)
+        time.sleep(0.1)
     pytest.fail(f"the page never came to: {script}")
 
 
-def picture(driver):
+def picture(driver, name):
     shot = driver.get_screenshot_as_png()
     if folder := os.environ.get("MAQUETTE_SCREENSHOTS"):
-        name = f"page-{driver.get_window_size()['width']}.png"
-        Path(folder, name).write_bytes(shot)
+        Path(folder, f"{name}.png").write_bytes(shot)
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), np.int16)
 
 
@@ -66,41 +44,168 @@ def fill(driver, name, text):
     field.send_keys(text)
 
 
-@pytest.mark.parametrize("width", [1280, 420])
-def test_a_prompt_becomes_a_model_that_is_seen(browser, address, width):
-    browser.set_window_size(width, 900)
-    browser.get(address)
-    until(browser, "document.querySelector('#pipeline option[value=slow]')")
-    browser.execute_script("document.querySelector('#pipeline').value = 'slow'")
-    fill(browser, "prompt", "a tetrahedron")
-    fill(browser, "seed", "3")
-    browser.find_element("id", "make").click()
-    until(browser, "document.querySelector('model-viewer')?.loaded")
-    browser.execute_script("document.querySelector('model-viewer').scrollIntoView({block: 'center'})")
+def opened(driver, address, pipeline, width=1280):
+    driver.set_window_size(width, 900)
+    driver.get(address)
+    until(driver, f"document.querySelector('#pipeline option[value={pipeline}]')")
+    driver.execute_script(f"document.querySelector('#pipeline').value = '{pipeline}'")
+
+
+def made(driver, count=1):
+    """Waits for that many finished tasks in the viewer."""
+    until(driver, f"[...document.querySelectorAll('model-viewer')].filter((one) => one.loaded).length >= {count}")
+
+
+def pressed(driver, words, within="#about"):
+    """Presses a button by its words."""
+    until(
+        driver, f"[...document.querySelectorAll('{within} button')].some((one) => one.textContent.trim() == '{words}')"
+    )
+    buttons = driver.find_elements("css selector", f"{within} button")
+    next(one for one in buttons if one.text.strip() == words).click()
+
+
+def seen(driver, name):
+    """Whether anything but one colour is in the viewer."""
+    driver.execute_script("document.querySelector('model-viewer').scrollIntoView({block: 'center'})")
     time.sleep(1)
-    box = browser.execute_script(
+    box = driver.execute_script(
         "const r = document.querySelector('model-viewer').getBoundingClientRect(); return [r.x, r.y, r.width, r.height]"
     )
     left, top, wide, high = (int(value) for value in box)
-    shown = picture(browser)[max(top, 0) : top + high, max(left, 0) : left + wide].reshape(-1, 3)
-    assert (np.abs(shown - shown[0]).max(1) > 24).mean() > 0.01, "nothing is seen in the viewer"
+    shown = picture(driver, name)[max(top, 0) : top + high, max(left, 0) : left + wide].reshape(-1, 3)
+    return (np.abs(shown - shown[0]).max(1) > 24).mean() > 0.01
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_a_prompt_becomes_a_model_that_is_seen(browser, address, width):
+    opened(browser, address, "slow", width)
+    fill(browser, "prompt", "a tetrahedron")
+    fill(browser, "seed", "3")
+    browser.find_element("id", "make").click()
+    made(browser)
+    assert seen(browser, f"page-{width}"), "nothing is seen in the viewer"
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth + 1")
     assert "seed 3" in browser.find_element("id", "about").text
     until(browser, "document.querySelector('#gallery img')?.naturalWidth")
-    fields = "[...document.querySelectorAll('input, select, textarea')]"
-    unnamed = browser.execute_script(
-        f"return {fields}.filter((field) => !field.labels.length).map((field) => field.id)"
+
+
+def test_a_model_is_painted_rigged_and_converted_by_its_buttons(browser, address, server):
+    opened(browser, address, "modeller")
+    fill(browser, "prompt", "a ball")
+    fill(browser, "seed", "4")
+    browser.find_element("id", "make").click()
+    made(browser)
+    pressed(browser, "Texture")
+    assert browser.find_element("id", "next-title").text == "Texture: a ball"
+    assert browser.switch_to.active_element.get_attribute("name") == "prompt"
+    browser.switch_to.active_element.clear()
+    browser.switch_to.active_element.send_keys("old wood")
+    browser.find_element("id", "next-make").click()
+    until(browser, "document.querySelectorAll('#chain li').length == 2")
+    made(browser)
+    pressed(browser, "Rig")
+    browser.find_element("id", "next-make").click()
+    until(browser, "document.querySelectorAll('#chain li').length == 3")
+    until(browser, "[...document.querySelectorAll('#about button')].some((one) => one.textContent == 'Retexture')")
+    assert seen(browser, "page-chain")
+    assert browser.find_element("id", "chain").text.split() == ["modeller", "→", "painter", "→", "rigger"]
+    pressed(browser, "modeller", "#chain")
+    until(browser, "document.querySelector('#about p').textContent.includes('modeller')")
+    browser.execute_script("document.querySelector('#about select').value = 'stl'")
+    pressed(browser, "Download as")
+    until(browser, "[...document.querySelectorAll('#gallery .note')].some((one) => one.textContent.includes('finish'))")
+    newest = server.client.get("/v1/tasks?size=10").json()
+    rigged = next(task for task in newest if task["pipeline"] == "rigger")
+    painted = next(task for task in newest if task["id"] == rigged["request"]["mesh"])
+    assert painted["request"]["prompt"] == "old wood"
+
+
+def test_several_pieces_of_work_go_into_one_task_and_seeds_are_compared(browser, address):
+    opened(browser, address, "modeller")
+    fill(browser, "prompt", "two balls")
+    fill(browser, "seed", "1")
+    fill(browser, "count", "2")
+    browser.find_element("id", "then-texture").click()
+    browser.find_element("id", "make").click()
+    finished = (
+        "[...document.querySelectorAll('#gallery li')].filter((card) => card.textContent.includes('two balls, seed')"
     )
-    assert unnamed == []
+    until(browser, f"{finished} && !card.querySelector('label').hidden).length == 2")
+    for box in browser.find_elements("css selector", "#gallery input")[:2]:
+        box.click()
+    browser.find_element("id", "compare").click()
+    made(browser, 2)
+    captions = [one.text for one in browser.find_elements("css selector", "figcaption")]
+    assert sorted(captions) == [f"two balls · modeller · seed {seed}" for seed in (1, 2)]
+    assert seen(browser, "page-compare")
 
 
 def test_a_mistake_is_said_on_the_page(browser, address):
-    browser.get(address)
-    until(browser, "document.querySelector('#pipeline option[value=slow]')")
+    opened(browser, address, "slow")
     browser.execute_script("document.querySelector('details').open = true")
     fill(browser, "formats", "exe")
     browser.find_element("id", "make").click()
     assert "'exe'" in until(browser, "document.querySelector('#problem').textContent")
+
+
+ANY_WITH_A_NAME = "input, select, textarea, button, a, model-viewer, dialog, form, section, ol"
+UNNAMED = """
+const name = (one) => one.getAttribute('aria-label') || one.getAttribute('aria-labelledby') || one.alt
+  || [...(one.labels ?? [])].map((label) => label.textContent.trim()).join('') || one.textContent.trim();
+return [...document.querySelectorAll(arguments[0])]
+  .filter((one) => one.checkVisibility() && !name(one)).map((one) => one.outerHTML.slice(0, 80));
+"""
+CONTRAST = """
+const channel = (v) => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+const light = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+  return .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
+};
+const ground = (one) => {
+  const colour = one ? getComputedStyle(one).backgroundColor : 'rgb(255, 255, 255)';
+  return colour.endsWith(', 0)') ? ground(one.parentElement) : colour;
+};
+const ratio = (one) => {
+  const [a, b] = [light(getComputedStyle(one).color), light(ground(one))];
+  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+};
+return [...document.querySelectorAll('h1, h2, label, p, button, a, summary, small, span, legend')]
+  .filter((one) => one.checkVisibility() && one.innerText?.trim() && ratio(one) < 4.5)
+  .map((one) => [ratio(one), one.outerHTML.slice(0, 80)]);
+"""
+"""Texts whose contrast with what is behind them is below the 4.5 of WCAG 2 (AA)."""
+
+
+def test_it_can_be_used_without_seeing_and_without_a_mouse(browser, address):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, address, "slow")
+    assert browser.execute_script(UNNAMED, ANY_WITH_A_NAME) == []
+    for role, name in (("status", "state"), ("alert", "problem")):
+        assert browser.find_element("id", name).get_attribute("role") == role
+    for theme in ("dark", "light"):
+        browser.execute_script(f"document.documentElement.dataset.theme = '{theme}'")
+        assert browser.execute_script(CONTRAST) == []
+    reached = []
+    for _ in range(24):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        focused = browser.switch_to.active_element
+        reached.append(focused.get_attribute("id") or focused.text)
+        assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", focused) != "none"
+    assert reached[0] == "Skip to the model"
+    assert {"theme", "pipeline", "prompt", "seed", "count", "image", "mesh", "then-texture", "make"} <= {*reached}
+    browser.find_element("css selector", "#gallery .open").send_keys(Keys.ENTER)
+    pressed(browser, "Remesh")
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    until(browser, "!document.querySelector('#next-dialog').open")
+
+
+def test_the_addresses_are_described_by_a_page_of_ours(browser, address):
+    browser.get(f"{address}/docs")
+    until(browser, "document.querySelectorAll('tbody tr').length > 50")
+    assert "POST /v1/tasks" in browser.find_element("id", "addresses").text
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_breaks_the_policy(browser, address):
