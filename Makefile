@@ -9,7 +9,7 @@ ARGS ?=
 # Processes that share the tests, a file at a time.
 JOBS ?= auto
 
-.PHONY: install pretrain test test-slow test-alone lint docs clean
+.PHONY: install pretrain test test-slow test-alone chaos lint docs clean
 
 install: $(INSTALLED)
 
@@ -31,6 +31,14 @@ test-slow: install
 # Each package alone, with its declared dependencies only, in an environment of its own.
 test-alone: install
 	$(BIN)/python -m pytest tests/test_packages_alone.py -m slow $(ARGS)
+
+# Kills, damage and signals: figures in docs/reliability.md. A campaign that was stopped goes on where it was.
+CHAOS ?= $(or $(TMPDIR),/tmp)/maquette-chaos
+chaos: install
+	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/two --world 2 --kills 45 --corruptions 12 --seed 1
+	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/three --world 3 --kills 35 --corruptions 10 --seed 2 train.checkpoint_async=false
+	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/four --world 4 --kills 25 --corruptions 8 --seed 3
+	$(BIN)/python tests/chaos/signals.py $(CHAOS)/signals --times 20
 
 lint: install
 	$(BIN)/ruff check .

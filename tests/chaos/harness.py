@@ -7,6 +7,7 @@ line are those of a user. The process that imports this must have no threads.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import shutil
 import signal
@@ -156,6 +157,7 @@ def _launch(job: Job, placement: Placement, folder: Path) -> None:
     code = 1
     try:
         os.setsid()
+        multiprocessing.current_process()._config["daemon"] = False  # a test's own process may be one
         output = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -74,6 +74,18 @@ def test_a_save_waits_for_the_one_before_it_and_repeats_none(tmp_path, gate):
     assert float(checkpoint.newest(tmp_path)[0].read("optimizer")["w/step"]) == 2.0
 
 
+def test_a_slow_disk_is_said_to_be_slow(tmp_path, gate, monkeypatch):
+    monkeypatch.setattr("maquette.checkpoint.saver.SLOW_SECONDS", 0.1)
+    with Saver(tmp_path) as saver:
+        saver.save(1, parts(1.0), {})
+        threading.Timer(0.3, gate.set).start()
+        saver.save(2, parts(2.0), {})
+        (warning,) = saver.poll()
+        assert warning.startswith("step 2 waited 0.") and "is slow" in warning and str(tmp_path) in warning
+        saver.save(3, parts(3.0), {})
+    assert len(checkpoint.paths(tmp_path)) == 2
+
+
 def test_a_second_writer_leaves_alone_what_the_first_is_writing(tmp_path, gate):
     with Saver(tmp_path) as first:
         first.save(1, parts(1.0), {})

@@ -288,6 +288,7 @@ class Session:
         def tell() -> None:
             for warning in saver.poll():
                 if main:
+                    self.events.add("checkpoint", step=self.engine.step, warning=warning)
                     say(f"warning: {warning}")
 
         callbacks: list[pl.Callback] = [

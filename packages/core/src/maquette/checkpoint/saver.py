@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,9 @@ from maquette.checkpoint.retention import WriterLock, purge, step_folder
 from maquette.checkpoint.staging import Staging
 from maquette.errors import MaquetteError
 from maquette.ownership import Ownership
+
+SLOW_SECONDS = 2.0
+"""A wait for the save before, above which the disk is said to be slow."""
 
 
 class Saver:
@@ -54,6 +58,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if background else None
         self._under_way: Future[None] | None = None
         self._warnings: list[str] = []
+        self._remarks: list[str] = []
         self._lock: WriterLock | None = None
         self.processes.gather(lambda: None, lambda _: self._prepare_folder())
 
@@ -76,7 +81,10 @@ class Saver:
             MaquetteError: it could not be written and this is a save that waits; or a value cannot be saved. Failures
                 in the background are told by :meth:`poll`.
         """
+        began = time.monotonic()
         self.wait()
+        if (waited := time.monotonic() - began) > SLOW_SECONDS:
+            self._remarks.append(f"step {step} waited {waited:.1f} s for the save before it; '{self.folder}' is slow")
         main, exists = self.processes.rank == 0, step_folder(self.folder, step).exists
         text = self.processes.gather(
             lambda: self._state_text(step, state, score) if main else "", lambda texts: "" if exists() else texts[0]
@@ -114,10 +122,11 @@ class Saver:
         """
         if not self.busy:
             self.wait()
-        warnings, self._warnings = self._warnings, []
+        warnings, remarks = self._warnings, self._remarks
+        self._warnings, self._remarks = [], []
         if warnings and self.owner:
             self.owner.check()
-        return warnings
+        return warnings + remarks
 
     def close(self) -> None:
         """Wait for the last save and let go of thread and lock.
@@ -126,6 +135,7 @@ class Saver:
             MaquetteError: a save failed and nobody has asked :meth:`poll` since.
         """
         self._end()
+        self._remarks = []
         if warnings := self.poll():
             raise MaquetteError(warnings[-1])
 
