@@ -19,7 +19,8 @@ COST = 0.05
 """A rank is no straggler whose excess is less than this share of the step: nobody would notice."""
 
 PRESSED = 20.0
-"""Percent of the time some task waited for a disk, above which slow data is put down to the disks."""
+"""Percent of the time that some task waited for a disk, or a processor, above which that is told as a likely cause."""
+CAUSES = {DATA: ("io", "disks"), COMPUTE: ("cpu", "processors")}
 
 Records = Mapping[int, Sequence[Mapping[str, Any]]]
 """The journal's records of an interval, by rank."""
@@ -128,11 +129,12 @@ class StragglerScores:
         return None
 
     def _slow(self, rank: int, rows: Sequence[Mapping[str, Any]], best: Shares, against: str) -> Straggler:
-        """With the part that costs it the most, and a hint at the disks where they are at work."""
+        """With the part that costs it the most, and a hint where tasks of its machine had to wait."""
         spent = shares(rows)
         part = DATA if spent.data - best.data > spent.compute - best.compute else COMPUTE
-        pressure = statistics.median(row.get("host_values", {}).get("host_pressure_io", 0.0) for row in rows)
-        note = f"tasks waited for disks {pressure:.0f} % of the time" if part == DATA and pressure > PRESSED else ""
+        name, what = CAUSES[part]
+        pressure = statistics.median(row.get("host_values", {}).get(f"host_pressure_{name}", 0.0) for row in rows)
+        note = f"tasks waited for {what} {pressure:.0f} % of the time" if pressure > PRESSED else ""
         score = round(ratio(best.own, spent.own), 3)
         return Straggler(rank, str(rows[-1].get("host", "?")), part, score, against, note)
 
