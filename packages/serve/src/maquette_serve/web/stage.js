@@ -45,7 +45,7 @@ export async function compare(some) {
 }
 
 async function viewerOf(task) {
-  const words = `${title(task)}, seed ${task.seed}`;
+  const words = `${title(task)}, ${task.pipeline}, seed ${task.seed}`;
   const viewer = element("model-viewer", { src: await address(task.files["model.glb"]), alt: words, autoplay: true });
   for (const name of ["camera-controls", "interaction-prompt"]) viewer.setAttribute(name, "none");
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) viewer.setAttribute("auto-rotate", "");
