@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
@@ -18,9 +19,11 @@ from maquette import plugins
 from maquette.assets import find_generator
 from maquette.errors import MaquetteError
 from maquette.progress import say
+from maquette.secrets import ScrubbingFilter
 from maquette_serve.engine.worker import EngineSetup, Opened
 from maquette_serve.service.keys import SCOPES
 
+_LOGS = ("maquette.service", "maquette.engine", "uvicorn.error", "uvicorn.access")
 DATA = click.option(
     "--data",
     "folder",
@@ -83,6 +86,8 @@ def serve(  # noqa: PLR0917 - click passes by name
     from maquette_serve.service.tracing import export_as_configured
 
     export_as_configured()
+    for name in _LOGS:
+        logging.getLogger(name).addFilter(ScrubbingFilter())
     plugins.load_files(list(plugin_files))
     pipelines = {**without_run(plugin_files, only), **opened_runs(runs)}
     setup = EngineSetup(
