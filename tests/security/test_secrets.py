@@ -1,10 +1,17 @@
 """No secret survives the scrubber, and nothing that only looks like one is lost."""
 
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maquette.secrets import HIDDEN, holds_secret, scrubbed, scrubbed_tree
+from maquette.cli import run
+from maquette.environment import describe_environment
+from maquette.errors import MaquetteError
+from maquette.progress import say
+from maquette.report import Report, write_report
+from maquette.secrets import HIDDEN, ScrubbingFilter, holds_secret, scrubbed, scrubbed_tree
 
 SECRET = "Zx9/qW+e7" + "Lk2Tr5Yv8Bn3Mc6"
 PLANTED = [
@@ -83,6 +90,38 @@ def test_trees_are_scrubbed_by_key_and_by_look():
         "keys": [{"password": HIDDEN}],
     }
     assert holds_secret(SECRET, "password") and not holds_secret("${oc.env:PASSWORD}", "password")
+
+
+def test_logs_have_no_secrets(caplog):
+    logger = logging.getLogger("maquette.test_of_secrets")
+    logger.addFilter(ScrubbingFilter())
+    try:
+        raise ValueError(f"password={SECRET}")
+    except ValueError:
+        logger.exception("%s asked with %s", "somebody", f"api_key={SECRET}")
+    assert "somebody asked with" in caplog.text and SECRET not in caplog.text and "ValueError" in caplog.text
+
+
+def test_lines_for_the_user_have_no_secrets(capsys):
+    say(f"reading s3://KEY:{SECRET}@bucket")
+    assert capsys.readouterr().err == f"reading s3://{HIDDEN}@bucket\n"
+
+    def refuse():
+        raise MaquetteError(f"cannot read s3://KEY:{SECRET}@bucket")
+
+    assert run(refuse) == 1
+    assert SECRET not in capsys.readouterr().err
+
+
+def test_what_a_run_says_of_itself_has_no_secrets(monkeypatch, tmp_path):
+    words = ["train", "--token", SECRET, f"data.path=s3://K:{SECRET}@b", f"logger.api_key={SECRET}", "train.steps=3"]
+    monkeypatch.setattr("sys.argv", ["/bin/maquette", *words])
+    assert (
+        SECRET not in str(describe_environment(0)["command"]) and "train.steps=3" in describe_environment(0)["command"]
+    )
+    write_report(tmp_path / "report.html", Report("a", "b", config=f"data:\n  path: s3://K:{SECRET}@b\n  size: 3\n"))
+    text = (tmp_path / "report.html").read_text()
+    assert SECRET not in text and "size: 3" in text
 
 
 @given(st.text(), st.text(alphabet="abcXYZ", min_size=9, max_size=40))
