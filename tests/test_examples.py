@@ -289,3 +289,8 @@ def test_real_models_go_the_whole_way(tmp_path):
     report = json.loads((tmp_path / "runs/real/shards/report.json").read_text())
     assert report["kept"] + report["quarantined"] == 24
     assert len(list((tmp_path / "runs/real/samples").glob("*.glb"))) == 3
+
+
+def test_the_gallery_names_its_exhibits(tmp_path):
+    done = example(tmp_path, "gallery.py", "only=[pretrian]")
+    assert done.returncode == 1 and "unknown exhibit 'pretrian'; did you mean 'pretrain'?" in done.stderr
