@@ -7,11 +7,14 @@ import importlib.util
 import io
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from maquette.assets import export
+from maquette.errors import MaquetteError
+from maquette_serve.service.meshy import bodies, wishes
 
 _spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
 stand_in = importlib.util.module_from_spec(_spec)
@@ -54,6 +57,38 @@ def test_pictures_come_as_data_and_their_bytes_are_not_shown_again(served):
     assert [path.suffix for path in last(served).images] == [".png", ".jpg", ".webp"]
     served.delete(f"/openapi/v1/image-to-3d/{task['id']}")
     assert not picture.exists()
+
+
+def test_a_shape_and_its_textures_are_one_task(served):
+    before = len(served.engine.orders)
+    asked = {"target_polycount": 500, "origin_at": "bottom", "texture_prompt": "old wood"}
+    task = done(served, "/v1/image-to-3d", image_url=data_uri(), should_texture=True, **asked)
+    shape, paint = served.engine.orders[before:]
+    assert (shape.pipeline, shape.files, len(shape.images)) == ("generator", ("stage1.glb",), 1)
+    assert shape.finish == ({"name": "decimate", "faces": 500},)
+    assert (paint.pipeline, paint.request.prompt, paint.images) == ("painter", "old wood", ())
+    assert (paint.mesh.name, paint.finish) == ("stage1.glb", ({"name": "origin", "at": "bottom"},))
+    assert task["texture_urls"]
+    assert set(task["model_urls"]) == {"glb", "obj", "fbx", "stl", "usdz"}
+    done(served, "/v1/image-to-3d", image_url=data_uri())
+    assert (last(served).pipeline, len(last(served).images)) == ("painter", 1)
+    assert "texture_urls" not in done(served, "/v1/image-to-3d", image_url=data_uri(), should_texture=False)
+    done(served, "/v2/text-to-3d", mode="preview", prompt="a chair", should_texture=True)
+    assert (last(served).pipeline, last(served).request.prompt) == ("painter", "a chair")
+
+
+def test_a_painter_is_told_what_it_reads_and_nothing_else():
+    def wish(reads, **asked):
+        sources = SimpleNamespace(painter_reads=frozenset(reads), pictures=lambda some: [one for one in some if one])
+        return wishes.image_to_3d(bodies.ImageTo3D(image_url="data:,", **asked), sources)
+
+    assert wish({"text"}).then == wish({}).then == ()
+    (painted,) = wish({"text"}, texture_prompt="wood").then
+    assert (painted.inputs["prompt"], painted.inputs["images"]) == ("wood", [])
+    assert wish({"image"}).then[0].inputs["images"] == ["data:,"]
+    with pytest.raises(MaquetteError, match="reads no image; give texture_prompt"):
+        wish({"text"}, should_texture=True)
+    assert wish({}, should_texture=True).then[0].role == "texture"  # which is refused where it has no player
 
 
 @pytest.mark.parametrize(
