@@ -412,13 +412,13 @@ def slow_rank(folder, part):
 
     def loader():
         while True:
-            time.sleep(0.12 if part == "data" and mesh.rank else 0.02)
+            time.sleep(0.2 if part == "data" and mesh.rank else 0.04)
             yield None
 
     over = time.monotonic() + 60
     with waits.measuring(), monitor.watching():
         for _ in clock.fetching(loader()):
-            time.sleep(0.12 if part == "compute" and mesh.rank else 0.02)
+            time.sleep(0.2 if part == "compute" and mesh.rank else 0.04)
             mesh.sum(torch.ones(10))
             clock.stepped()
             if mesh.any(bool(monitor.scores.scores) or time.monotonic() > over):

@@ -20,7 +20,7 @@ COST = 0.05
 
 PRESSED = 20.0
 """Percent of the time that some task waited for a disk, or a processor, above which that is told as a likely cause."""
-CAUSES = {DATA: ("io", "disks"), COMPUTE: ("cpu", "processors")}
+CAUSES = {DATA: ("io", "disks"), COMPUTE: ("cpu", "processors"), COMMUNICATION: ("cpu", "processors")}
 
 Records = Mapping[int, Sequence[Mapping[str, Any]]]
 """The journal's records of an interval, by rank."""
@@ -110,7 +110,8 @@ class StragglerScores:
             speeds = [ratio(b.own, o.own) for b, o in zip(spans(group[best]), spans(group[rank]), strict=True)]
             excess = spent.own - whole[best].own
             if max(speeds) < self.limit and excess > COST * spent.total:
-                found.append(self._slow(rank, group[rank], whole[best], f"rank {best}"))
+                part = costliest(spent, whole[best])
+                found.append(straggler(rank, group[rank], part, self.scores[rank], f"rank {best}"))
         return found
 
     def _by_itself(self, rank: int, rows: Sequence[Mapping[str, Any]], explained: bool) -> Straggler | None:
@@ -122,21 +123,23 @@ class StragglerScores:
             return None
         parts = spans(rows)
         if max(ratio(best.own, part.own) for part in parts) < self.limit and now.own - best.own > COST * now.total:
-            return self._slow(rank, rows, best, "its own best")
+            return straggler(rank, rows, costliest(now, best), ratio(best.own, now.own), "its own best")
         if not explained and max(ratio(best.total, part.total) for part in parts) < self.limit:
-            score = ratio(best.total, now.total)
-            return Straggler(rank, str(rows[-1].get("host", "?")), COMMUNICATION, round(score, 3), "its own best")
+            return straggler(rank, rows, COMMUNICATION, ratio(best.total, now.total), "its own best")
         return None
 
-    def _slow(self, rank: int, rows: Sequence[Mapping[str, Any]], best: Shares, against: str) -> Straggler:
-        """With the part that costs it the most, and a hint where tasks of its machine had to wait."""
-        spent = shares(rows)
-        part = DATA if spent.data - best.data > spent.compute - best.compute else COMPUTE
-        name, what = CAUSES[part]
-        pressure = statistics.median(row.get("host_values", {}).get(f"host_pressure_{name}", 0.0) for row in rows)
-        note = f"tasks waited for {what} {pressure:.0f} % of the time" if pressure > PRESSED else ""
-        score = round(ratio(best.own, spent.own), 3)
-        return Straggler(rank, str(rows[-1].get("host", "?")), part, score, against, note)
+
+def costliest(spent: Shares, best: Shares) -> str:
+    """The part of a rank's own time that grew the most."""
+    return DATA if spent.data - best.data > spent.compute - best.compute else COMPUTE
+
+
+def straggler(rank: int, rows: Sequence[Mapping[str, Any]], part: str, score: float, against: str) -> Straggler:
+    """With a hint where tasks of its machine had to wait."""
+    name, what = CAUSES[part]
+    pressure = statistics.median(row.get("host_values", {}).get(f"host_pressure_{name}", 0.0) for row in rows)
+    note = f"tasks waited for {what} {pressure:.0f} % of the time" if pressure > PRESSED else ""
+    return Straggler(rank, str(rows[-1].get("host", "?")), part, round(score, 3), against, note)
 
 
 def shares(rows: Sequence[Mapping[str, Any]]) -> Shares:
