@@ -23,7 +23,7 @@ from maquette.durable import removed_on_mistake
 from maquette.progress import say
 from maquette.report import Picture, Report, write_figures, write_report
 from maquette.runner import check_blocks, ensure_trained
-from maquette.runs import RunFolder, claim
+from maquette.runs import claim
 from maquette.types import Request
 from maquette_data3d import BuildConfig, build_shards, contact_sheet
 from maquette_data3d.procedural import FIRST_CLASSES
@@ -83,12 +83,10 @@ def main(words: list[str]) -> None:
         "generation": generation.evaluate_generation(engine.pipeline, folder / "shards", asked.evaluate, asked.seed),
     }
     write_figures(folder / "metrics.json", figures)
-    runs = {name: folder / name for name in ("autoencoder", "generator")}
-    curves = {name: RunFolder(run).metrics() for name, run in runs.items()}
     picture = Picture(folder / "contact_sheet.png", "What the generator makes of captions it was not trained on")
     summary = f"{report.kept} shapes from {config.data.source}, {report.quarantined} quarantined"
-    yaml = (folder / "pretrain.yaml").read_text()
-    told = Report(f"maquette: {config.name}", summary, [picture], figures, curves, yaml, runs=runs)
+    yaml, runs = (folder / "pretrain.yaml").read_text(), {name: folder / name for name in ("autoencoder", "generator")}
+    told = Report(f"maquette: {config.name}", summary, [picture], figures, config=yaml, runs=runs)
     write_report(folder / "report.html", told)
     print(*(folder / what for what in ("samples", "contact_sheet.png", "metrics.json", "report.html")), sep="\n")
     print(f'more: maquette sample {folder} --prompt "{prompts[0]}" --seed 7 --out mesh.glb')

@@ -14,6 +14,7 @@ import jinja2
 from maquette.durable import write_json, write_text
 from maquette.report.monitored import monitored
 from maquette.report.svg import draw
+from maquette.runs import RunFolder
 from maquette.secrets import scrubbed
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -67,12 +68,10 @@ class Report:
     summary: str
     pictures: Sequence[Picture] = ()
     figures: Figures = field(default_factory=dict)
-    curves: Mapping[str, Curves] | None = None
-    """By title: the curves of one run."""
     config: str = ""
     tables: Sequence[Table] = ()
     runs: Mapping[str, Path] = field(default_factory=dict)
-    """By title: the folders of runs whose machines, times and events are shown."""
+    """By title: the folders of runs whose losses, machines, times and events are shown."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -80,7 +79,8 @@ def write_report(path: Path, report: Report) -> None:
     source = (resources.files("maquette.report") / "report.html.j2").read_text()
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     report = replace(report, summary=scrubbed(report.summary), config=scrubbed(report.config))
-    drawings = {title: draw_curves(curves) for title, curves in (report.curves or {}).items()}
+    curves = {title: RunFolder(run).metrics() for title, run in report.runs.items()}
+    drawings = {title: draw_curves(points) for title, points in curves.items() if points}
     watched = {title: monitored(run) for title, run in report.runs.items()}
     write_text(path, template.render(report=report, drawings=drawings, watched=watched))
 
