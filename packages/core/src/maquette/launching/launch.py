@@ -87,6 +87,7 @@ def launch(job: Job, placement: Placement) -> None:
     logs = (folder / "logs" / "ranks") if folder else Path(tempfile.mkdtemp(prefix="maquette_launch_"))
     watched = Path(tempfile.mkdtemp(prefix="maquette_watched_"))  # of this machine, whatever the run's folder is on
     aftermath = Aftermath(Watchdog(watched, folder or logs), folder)
+    environment = dict(os.environ)
     agent = _agent(job, placement, folder, logs, aftermath)
     try:
         with _signals_forwarded(agent):
@@ -96,6 +97,9 @@ def launch(job: Job, placement: Placement) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
+        # What was meant for the workers is of no use to what this process does next.
+        os.environ.clear()
+        os.environ.update(environment)
         shutil.rmtree(watched, ignore_errors=True)
 
 
