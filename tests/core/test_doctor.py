@@ -16,6 +16,7 @@ from maquette import plugins
 from maquette.cli.doctor import doctor as command
 from maquette.config import load_run_config
 from maquette.doctor import burn_in, clocks, collectives, disks, gate, versions
+from maquette.doctor.checkpoint_size import newest_checkpoint_bytes, planned_checkpoint_bytes
 from maquette.doctor.examination import Report, build_checks, examine
 from maquette.doctor.finding import Action, Finding, Status, judge, worst
 from maquette.doctor.machine import Machine, outliers
@@ -459,3 +460,11 @@ def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
     with pytest.raises(MaquetteError, match="'doctor' is 'maybe'; known: off, warn, require"):
         train(toy_run(tmp_path / "run", "doctor=maybe"))
+
+
+def test_the_size_of_a_checkpoint_is_known_before_there_is_one(tmp_path):
+    node = toy_run(tmp_path / "run", "doctor=off")
+    planned = planned_checkpoint_bytes(node)
+    real = newest_checkpoint_bytes(train(toy_run(tmp_path / "run", "doctor=off")).path)
+    files = 64 * 2**10  # manifests, indices and headers, which a model of any size outweighs
+    assert planned <= real <= planned + files and newest_checkpoint_bytes(tmp_path) is None

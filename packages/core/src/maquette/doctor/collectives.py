@@ -189,7 +189,8 @@ def _all_reduce(own: Tensor) -> Callable[[], object]:
 
 
 def _all_gather(everybodys: Tensor, own: Tensor) -> Callable[[], object]:
-    return lambda: distributed.all_gather_into_tensor(everybodys, own)
+    # In pieces: the call with one tensor has changed its name between the versions of torch that we support.
+    return lambda: distributed.all_gather(list(everybodys.split(len(own))), own)
 
 
 def _finish(machine: Machine) -> None:

@@ -33,7 +33,7 @@ class Action(StrEnum):
     SERVICE = "service"
 
 
-EXIT_STATUS = {Status.CRITICAL: 2, Status.WARN: 1, Status.UNKNOWN: 3, Status.NOT_APPLICABLE: 0, Status.PASS: 0}
+EXIT_STATUS = {Status.CRITICAL: 2, Status.WARN: 1, Status.UNKNOWN: 3, Status.PASS: 0, Status.NOT_APPLICABLE: 0}
 """In the order in which they decide: one CRITICAL finding outweighs any number of others."""
 
 
