@@ -20,7 +20,7 @@ from maquette.runs import RunFolder
 from maquette.testing import check_pipeline
 from maquette.types import Asset, Mesh, Request
 from maquette_kernels.ops import MeshQuery
-from maquette_models.editing import edit
+from maquette_models.editing import mesh_edits
 from maquette_models.editing.agreement import agreement
 from maquette_models.editing.edit import coarse
 from maquette_models.editing.regions import region_mask
@@ -132,8 +132,10 @@ def test_the_candidate_that_agrees_best_is_kept(
 ) -> None:
     """Of what candidates have in the region, beside what the mesh has elsewhere."""
     drawn: list[torch.Tensor] = []
-    measure = edit.agreement
-    monkeypatch.setattr(edit, "agreement", lambda field, latent, *a: drawn.append(latent) or measure(field, latent, *a))
+    measure = mesh_edits.agreement
+    monkeypatch.setattr(
+        mesh_edits, "agreement", lambda field, latent, *a: drawn.append(latent) or measure(field, latent, *a)
+    )
     kept = decoded(pipeline, request(box, **UPPER, release=release, candidates=5), monkeypatch)
     free = coarse(region_mask(box, UPPER, EXTRACT, 0.0), kept.shape[-1])
     order = pipeline.stage.complete(Request("a blue ball"))

@@ -70,6 +70,16 @@ def test_a_variation_is_the_same_at_strength_0_and_another_at_1() -> None:
     assert torch.allclose(whole.T.cov(), COVARIANCE, atol=0.15)
 
 
+def test_what_is_put_in_late_stays_and_the_rest_joins_it_the_more_the_earlier() -> None:
+    known, free = torch.tensor([[2.0, 0.0]]).expand(4000, 2), torch.tensor([[False, True]])
+    never, late, early = (
+        vary(velocity, known, 1.0, timesteps(30), generator(), free=free, settle=settle) for settle in (0.0, 0.4, 0.9)
+    )
+    assert torch.equal(never, vary(velocity, known, 1.0, timesteps(30), generator()))
+    assert torch.equal(late[:, 0], known[:, 0]) and torch.equal(early[:, 0], known[:, 0])
+    assert abs(never[:, 1].mean()) < 0.2 < late[:, 1].mean() < early[:, 1].mean()
+
+
 def test_between_two_latents_lengths_are_kept() -> None:
     one, other = torch.randn(2, 3, 4, 4, 4, generator=generator()), torch.randn(2, 3, 4, 4, 4, generator=generator(1))
     torch.testing.assert_close(slerp(one, other, 0.0), one)

@@ -15,6 +15,7 @@ from maquette import hookimpl, plugins
 from maquette.config import RunConfig, load
 from maquette.runner import train
 from maquette_models.voxset.anchors import Anchors, choose_anchors, surface_voxels, to_space
+from maquette_models.voxset.surface_cloud import SurfaceCloud
 
 RADIUS = 0.1
 
@@ -22,6 +23,7 @@ RADIUS = 0.1
 @dataclass
 class ToyAutoencoderConfig:
     anchor_resolution: int = 8
+    truncation: float = 0.05
 
 
 @dataclass
@@ -51,15 +53,17 @@ class ToyAutoencoder(nn.Module):
         voxels = [surface_voxels(own, self.config.anchor_resolution) for own in points]
         return choose_anchors(voxels, [count] * len(voxels), seed)
 
-    def encode(self, batch: Mapping[str, Any], anchors: Anchors) -> Tensor:
+    def encode(self, batch: Mapping[str, Any] | SurfaceCloud, anchors: Anchors) -> Tensor:
+        cloud = isinstance(batch, SurfaceCloud)
+        points, colors = (batch.points, batch.colors) if cloud else (batch["surface"], batch["surface_color"])
         centres = to_space(anchors.positions, self.config.anchor_resolution)
-        nearest = torch.cdist(centres, batch["surface"]).argmin(dim=-1)[..., None].expand(-1, -1, 3)
-        parts = [batch["surface"].gather(1, nearest) - centres, batch["surface_color"].gather(1, nearest)]
+        nearest = torch.cdist(centres, points).argmin(dim=-1)[..., None].expand(-1, -1, 3)
+        parts = [points.gather(1, nearest) - centres, colors.gather(1, nearest)]
         return torch.cat(parts, dim=-1) * self.weight * anchors.mask[..., None]
 
     def tsdf_grid(self, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
         distance, _ = self.nearest(latent, positions, resolution)
-        return ((distance - RADIUS) / 0.05).clamp(-1, 1).view(-1, 1, *[resolution] * 3)
+        return ((distance - RADIUS) / self.config.truncation).clamp(-1, 1).view(-1, 1, *[resolution] * 3)
 
     def color_grid(self, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
         _, nearest = self.nearest(latent, positions, resolution)

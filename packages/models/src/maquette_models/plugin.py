@@ -85,6 +85,7 @@ PIPELINES = {
     "text_to_3d": "pipelines.text_to_3d:TextTo3D",
     "voxset": "voxset.pipeline:VoxSet",
     "edit": "editing.edit:Edit",
+    "voxset_edit": "editing.voxset_edit:VoxSetEdit",
     "sparse_voxels": "sparse_voxels.pipeline:SparseVoxels",
     "low_poly": "mesh_tokens.low_poly:LowPoly",
     "rig": "rigging.rig:Rig",

@@ -44,16 +44,30 @@ def inpaint(
     return torch.where(free, x, known)
 
 
-def vary(velocity: Velocity, known: Tensor, strength: float, times: Tensor, generator: torch.Generator) -> Tensor:
+def vary(
+    velocity: Velocity,
+    known: Tensor,
+    strength: float,
+    times: Tensor,
+    generator: torch.Generator,
+    *,
+    free: Tensor | None = None,
+    settle: float = 0.0,
+) -> Tensor:
     """Samples [B,...] that share with `known` what noise of the time `strength` leaves of it.
 
-    `times` fall from 1 to 0; only as much of the way is gone as has to be, in steps as fine.
+    `times` fall from 1 to 0; only as much of the way is gone as has to be, in steps as fine. From the time `settle` on
+    what is known is put in where it is not `free` (bool, or a shape that broadcasts), as `inpaint` does at all times:
+    late enough not to speak against what is wanted, early enough for the rest to join it.
     """
-    x = blend(known, _normal(known, generator), torch.tensor(strength))
+    noise = _normal(known, generator)
+    x = blend(known, noise, torch.tensor(strength))
     steps = [torch.tensor(strength), *[t for t in times if float(t) < strength]]
     for t, t_next in pairwise(steps):
+        if free is not None and float(t) <= settle:
+            x = torch.where(free, x, blend(known, noise, t))
         x = x + (t_next - t) * velocity(x, t)
-    return x
+    return torch.where(free, x, known) if free is not None and settle else x
 
 
 def blend(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
