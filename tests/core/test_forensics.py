@@ -206,6 +206,11 @@ def test_a_silent_worker_is_reported_at_its_limit_and_ended_at_one_and_a_half(wo
     assert workers.pass_time(10, keep=[0])
     workers.dog.end()
     assert [process.wait(20) for process in workers.processes] == [-signal.SIGKILL] * 2
+    workers.pass_time(3)  # the launcher may look again before it has noticed
+    assert workers.dog.verdict.culprits == (1,)
+    workers.pids = {0: os.getpid()}
+    workers.pass_time(1)
+    assert workers.dog.verdict is None
 
 
 def test_a_worker_that_gets_on_again_is_let_alone(workers, capsys):

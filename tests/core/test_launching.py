@@ -25,8 +25,9 @@ from maquette.launching.worker import MISTAKE, TRACEBACK, work
 from maquette.runner import train
 from maquette.testing import run_ranks
 
-TOY = Path(__file__).with_name("toy_plugin.py")
-TIMEOUT = 180
+sys.path.insert(0, str(Path(__file__).parent))
+
+from launched import TIMEOUT, TOY, wait_for_a_checkpoint, worker
 
 
 def words(folder, *more):
@@ -48,30 +49,11 @@ def finish(process):
     return process.returncode, out, error
 
 
-def worker(launcher, rank):
-    """The process of a rank."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == launcher.pid and f"RANK={rank}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                return int(entry.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no rank {rank}")
-
-
 def running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_for_a_checkpoint(process, folder):
-    until = time.monotonic() + TIMEOUT
-    while not list((folder / "checkpoints").glob("step_*")):
-        assert process.poll() is None and time.monotonic() < until, process.communicate()[1]
-        time.sleep(0.02)
 
 
 def final_tensors(folder):

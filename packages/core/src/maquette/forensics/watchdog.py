@@ -48,7 +48,7 @@ class Watchdog:
         self.verdict: Verdict | None = None
         self._workers: Mapping[int, int] = {}
         self._since = self._looked = clock()
-        self._over = 0.0
+        self._ended = False
 
     def look(self, workers: Mapping[int, int]) -> bool:
         """Look, at most so often as is useful.
@@ -62,9 +62,9 @@ class Watchdog:
         now = self.clock()
         if workers != self._workers or now - self._looked > AWAY_SECONDS:
             if workers != self._workers:
-                self.incident = self.verdict = None
+                self.incident, self.verdict, self._ended = None, None, False
             self._workers, self._since = dict(workers), now
-        elif now - self._looked < LOOK_SECONDS:
+        elif now - self._looked < LOOK_SECONDS or self._ended:
             return False
         self._looked = now
         signs = {rank: self._sign(rank) for rank in workers}
@@ -79,7 +79,8 @@ class Watchdog:
         return excess >= HARD
 
     def end(self) -> None:
-        """Kill the workers, also the stopped ones, which no other signal reaches."""
+        """Kill the workers, also the stopped ones, which no other signal reaches; the verdict stays for the launcher."""
+        self._ended = True
         if self.incident:
             self.incident.add("the workers were killed")
         for pid in self._workers.values():
