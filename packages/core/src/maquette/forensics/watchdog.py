@@ -79,7 +79,7 @@ class Watchdog:
         return excess >= HARD
 
     def end(self) -> None:
-        """Kill the workers, also the stopped ones, which no other signal reaches; the verdict stays for the launcher."""
+        """Kill the workers, also the stopped ones, which no other signal reaches; the verdict stays for now."""
         self._ended = True
         if self.incident:
             self.incident.add("the workers were killed")
