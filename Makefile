@@ -36,8 +36,8 @@ test-alone: install
 CHAOS ?= $(or $(TMPDIR),/tmp)/maquette-chaos
 chaos: install
 	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/two --world 2 --kills 45 --corruptions 12 --seed 1
-	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/three --world 3 --kills 35 --corruptions 10 --seed 2 train.checkpoint_async=false
-	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/four --world 4 --kills 25 --corruptions 8 --seed 3
+	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/three --world 3 --kills 28 --corruptions 10 --seed 2 train.checkpoint_async=false
+	$(BIN)/python tests/chaos/chaos.py $(CHAOS)/four --world 4 --kills 18 --corruptions 8 --seed 3
 	$(BIN)/python tests/chaos/signals.py $(CHAOS)/signals --times 20
 
 lint: install

@@ -47,8 +47,9 @@ class Launch:
         self.control = control_of(folder)
         self.control.mkdir(parents=True, exist_ok=True)
         blocks = ["data.name=chaos", f"data.control={self.control}", "model.name=toy", "model.width=${facts:width}"]
-        plain = ["objective.name=toy", "strategy.name=ddp", "loggers=[]", "train.threads=1", f"folder={folder}"]
-        job = Job("train", (*blocks, *plain, *words, "resume=auto"), PLUGINS)
+        plain = ["objective.name=toy", "strategy.name=ddp", "train.threads=1", f"folder={folder}"]
+        quick = ["loggers=[]", "doctor=off", "monitor.interval=0"]
+        job = Job("train", (*blocks, *plain, *quick, *words, "resume=auto"), PLUGINS)
         self.code: int | None = None
         self.pid = os.fork()
         if not self.pid:

@@ -10,6 +10,7 @@ import torch
 from maquette import checkpoint
 from maquette.config import load_run_config
 from maquette.engine.anomalies import AnomalyGuard
+from maquette.engine.corruption import ReplicaCheck
 from maquette.engine.replicas import changed, digest, disagreement
 from maquette.errors import MaquetteError
 from maquette.events import EventLog, read_events
@@ -127,6 +128,48 @@ def test_a_step_that_is_computed_twice_names_the_rank_that_miscomputes(tmp_path)
     assert (found["step"], found["found_by"], found["wrong"]) == (6, "replay", [0])
     run(tmp_path / "clean", "train.steps=12", "train.checkpoint_every=4")
     assert_same_end(tmp_path / "a", tmp_path / "clean")
+
+
+LAYOUTS = {
+    "ddp+tp": "strategy.name=ddp parallel.tensor=2",
+    "ddp+pp": "strategy.name=ddp parallel.pipeline=2",
+    "ulysses": "strategy.name=ulysses parallel.data=2",
+    "fsdp+tp": "strategy.name=fsdp parallel.tensor=2",
+    "zero1": "strategy.name=zero1",
+    "muon": "strategy.name=ddp optimizer.name=muon",
+    "bf16": "strategy.name=fsdp train.parameters=bf16 train.precision=bf16",
+}
+HYBRID = "strategy.name=hsdp parallel.data=2 parallel.shard=2"
+
+
+def checked(folder, layout):
+    """A small transformer, compared after each step; how many comparisons found copies of something."""
+    seen = []
+    original = ReplicaCheck.__call__
+
+    def watched(self, step, named, stage=0):
+        original(self, step, named, stage)
+        seen.append(self.mesh.gather(digest(named, stage)))
+
+    ReplicaCheck.__call__ = watched
+    plugin = f"plugins=[{HERE / 'tiny_plugin.py'}]"
+    blocks = ["data.name=tiny", "model.name=tiny", "objective.name=tiny", "loggers=[]", f"folder={folder}"]
+    often = ["train.steps=4", "train.replica_check_every=1", "train.validate_every=0"]
+    train(load_run_config(None, [plugin, *blocks, *often, *layout.split()]))
+    ReplicaCheck.__call__ = original
+    return [sum(sum(key in one for one in digests) > 1 for key in digests[0]) for digests in seen]
+
+
+def test_copies_under_hsdp_are_compared_along_the_replicated_axis(tmp_path):
+    assert run_ranks(checked, 4, str(tmp_path / "run"), HYBRID)[0] == [2, 2, 2, 2, 2]
+    assert not (tmp_path / "run" / "events").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_in_no_layout_copies_differ_by_themselves(tmp_path, layout):
+    found = run_ranks(checked, 4, str(tmp_path / "run"), LAYOUTS[layout])[0]
+    assert len(found) >= 4 and not (tmp_path / "run" / "events").exists()
 
 
 def test_any_flipped_bit_changes_the_digest():

@@ -19,11 +19,9 @@ from maquette.activation_checkpointing import apply_checkpointing
 from maquette.compilation import apply_compile
 from maquette.config import RunConfig, resolve_block, set_facts
 from maquette.durable import write_json
-from maquette.engine.anomalies import ADVICE, Rollback
+from maquette.engine.anomalies import Rollback
 from maquette.engine.randomness import fold
 from maquette.engine.step_engine import StepEngine
-from maquette.errors import MaquetteError
-from maquette.events import EventLog
 from maquette.forensics.callback import SignsOfLife
 from maquette.forensics.pulse import Pulse
 from maquette.lightning_adapter import (
@@ -48,6 +46,7 @@ from maquette.ownership import Ownership
 from maquette.parallel.materialise import assign_all
 from maquette.parallel.parallelism import Parallelism
 from maquette.progress import say
+from maquette.recovery import Recovery
 from maquette.runs import RunFolder, build_model, check_weights, read_weights
 from maquette.stopping import Interrupted, StopRequest
 
@@ -87,7 +86,8 @@ class Session:
         self.mesh, self.pulse, self.owner = parallelism.mesh, pulse, owner
         self.waits = CollectiveWaits.of(self.mesh.device)
         self.clock = StepClock(communication=self.waits.seconds)
-        self.events = EventLog(run.path, self.mesh.rank)
+        self.recovery = Recovery(run, self.mesh)
+        self.events = self.recovery.events
         if settings.train.threads:
             torch.set_num_threads(settings.train.threads)
         self._write_down()
@@ -102,7 +102,7 @@ class Session:
             self._optimizer(),
             seed=settings.seed,
             parallelism=parallelism,
-            record=self._record,
+            record=self.recovery.record,
         )
         if hasattr(self.objective, "follow"):  # its targets come from the averaged weights
             self.objective.follow(self.engine.averages)
@@ -173,55 +173,7 @@ class Session:
             for part, averages in zip(self.engine.parts, self.engine.averages, strict=True):
                 averages.reset(part)
         if self.settings.resume:
-            self._restore()
-
-    def _record(self, kind: str, **facts: Any) -> None:
-        """Write down, and say, what all processes have found together."""
-        if self.parallelism.main:
-            self.events.add(kind, **facts)
-            wrong = "".join(f", rank {rank} is wrong" for rank in facts.get("wrong", ()))
-            say(f"warning: step {facts['step']}: {kind}{wrong}; see '{self.events.path}'")
-
-    def _restore(self, *, after: Rollback | None = None) -> None:
-        """Continue from the newest whole checkpoint, or after a rollback from one before the bad steps."""
-        # The newest may have been saved when the weights had gone astray already.
-        older = 1 if after and after.attempt > 2 else 0
-        found, reasons = checkpoint.newest(self.run.checkpoints, self.mesh, older=older)
-        if self.parallelism.main:
-            for reason in reasons:
-                say(f"warning: {reason}; falling back to {found.path.name}")
-                self.events.add("checkpoint", passed_over=reason, used=found.path.name)
-            checkpoint.quarantine(self.run.checkpoints, found.path)
-        self.mesh.barrier()
-        if "optimizer" in found.parts:
-            self.engine.start_slots(found.index["optimizer"])
-        state = self.engine.state()
-        found.load_into({part: tensors for part, tensors in state.items() if part in found.parts})
-        for part, averages in zip(self.engine.parts, self.engine.averages, strict=True):
-            for decay, name in zip(averages.weights, averages.parts(), strict=True):
-                if name not in found.parts:
-                    averages.reset(part, decay)
-        self.engine.load_plain_state(found.state, keep_guard=after is not None)
-        self.data.load_state_dict(found.state["data"])
-
-    def _go_back(self, rollback: Rollback) -> None:
-        """To a checkpoint before the bad steps, which are left out from now on.
-
-        Raises:
-            MaquetteError: there is no checkpoint.
-        """
-        reached = self.engine.step
-        if not self.mesh.share(bool(checkpoint.paths(self.run.checkpoints))):
-            raise MaquetteError(f"{rollback}, and there is no checkpoint to go back to; {ADVICE}") from None
-        self._restore(after=rollback)
-        left_out = rollback.left_out(self.engine.step)
-        self.engine.guard.left_out |= set(left_out)
-        if self.parallelism.main:
-            back = f"back from step {reached} to {self.engine.step}"
-            say(f"warning: {rollback}; {back}, leaving out {len(left_out)} steps")
-            span = [left_out.start, left_out.stop - 1] if left_out else []
-            facts = {"trouble": rollback.kind, "step": rollback.step, "first": rollback.first}
-            self.events.add("rollback", **facts, attempt=rollback.attempt, back_to=self.engine.step, left_out=span)
+            self.recovery.restore(self.engine, self.data)
 
     def _save(self, saver: checkpoint.Saver, score: float | None, wait: bool) -> None:
         self.engine.check_replicas()
@@ -279,7 +231,7 @@ class Session:
             except Rollback as rollback:
                 self.pulse.enter("restore")
                 saver.wait()
-                self._go_back(rollback)
+                self.recovery.go_back(self.engine, self.data, rollback)
 
     def _trainer(self, request: StopRequest, saver: checkpoint.Saver, monitor: Monitor) -> pl.Trainer:
         _quiet()

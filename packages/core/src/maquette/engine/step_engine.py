@@ -111,8 +111,7 @@ class StepEngine:
             return {}
         batch = self._on_device(batch)
         last = (self.micro_step + 1) % self.train.accumulate == 0
-        if self._replays(self.micro_step):
-            self._replay(batch)
+        self._replay(batch)
         terms = self._pass(batch, last)
         self._samples.append({"position": self._keys(batch), "id": list(batch.get("id", ()))})
         self.per_sample = terms.pop("per_sample", {})
@@ -152,17 +151,15 @@ class StepEngine:
         with drawing(self.seed, self._keys(batch)), self._precision():
             return self._forward_backward(batch, last)
 
-    def _replays(self, micro_step: int) -> bool:
-        """Whether this micro-batch, the first of its step, is also computed for comparison."""
-        every, (step, place) = self.train.replay_every, divmod(micro_step, self.train.accumulate)
-        return bool(every) and place == 0 and step % every == 0
-
     def _replay(self, batch: Mapping[str, Any]) -> None:
-        """Compute a micro-batch twice, without a consequence, and compare the bits.
+        """Compute the first micro-batch of a step that is due twice, without a consequence, and compare the bits.
 
         Raises:
             Rollback: a process has computed something else the second time.
         """
+        every = self.train.replay_every
+        if not every or self.step % every or self.micro_step % self.train.accumulate:
+            return
         sharded = self.parallelism.casts_parameters  # their gradients are seen only when they have been reduced
 
         def compute() -> list[Tensor]:
