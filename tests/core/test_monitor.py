@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from maquette.config import MonitorConfig
 from maquette.errors import MaquetteError
+from maquette.forensics import incidents
 from maquette.hardware.host import Host
 from maquette.hardware.nvml import Nvml
 from maquette.monitoring.collective_waits import CollectiveWaits
@@ -446,6 +447,7 @@ def run_of(folder, age=1.0, **changes):
     (folder / "events").mkdir(exist_ok=True)
     event = {"time": 990.0, "rank": 0, "kind": "straggler", "straggler": 1, "part": "data"}
     (folder / "events" / "rank_00000.jsonl").write_text(json.dumps(event) + "\n")
+    incidents.record(folder, "hang", "rank 1 is stopped", {})
     return folder
 
 
@@ -483,7 +485,16 @@ def test_top_shows_a_run_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for expected in ("dead", "step 40/100", "loss 0.125", "93 % hardware_thermal", "2.0 GiB", "66%", "straggler 1"):
+    for expected in (
+        "dead",
+        "step 40/100",
+        "loss 0.125",
+        "93 % hardware_thermal",
+        "2.0 GiB",
+        "66%",
+        "straggler 1",
+        "hang: rank 1 is stopped",
+    ):
         assert expected in done.stdout, (expected, done.stdout)
 
 
@@ -500,6 +511,7 @@ def test_the_report_shows_ranks_and_events_of_a_run_and_nothing_of_one_without(t
     text = (tmp_path / "report.html").read_text()
     assert text.count("<svg") == 1 and "generator: the machine" in text and "autoencoder" not in text
     assert "<td>93 %</td>" in text and "straggler 1, part data" in text and "<td>66.2%</td>" in text
+    assert "rank 1 is stopped" in text
 
 
 def test_the_dashboard_asks_only_for_metrics_that_exist(tmp_path):

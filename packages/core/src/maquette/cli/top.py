@@ -16,8 +16,6 @@ from rich.text import Text
 from maquette.monitoring.view import RankView, RunView, span, view_run
 
 GIB = 2**30
-QUIET = frozenset({"time", "rank", "kind", "samples"})
-"""Facts of an event that need no room in its line."""
 
 
 @click.command()
@@ -40,7 +38,7 @@ def top(run: Path, once: bool, every: float) -> None:
 
 def picture(view: RunView) -> Group:
     """The run in a page."""
-    return Group(_head(view), Text(), _ranks(view), Text(), *_events(view))
+    return Group(_head(view), Text(), _ranks(view), Text(), *_happenings(view))
 
 
 def _head(view: RunView) -> Text:
@@ -86,16 +84,12 @@ def _row(rank: RankView) -> list[str]:
     ]
 
 
-def _events(view: RunView) -> list[Text]:
+def _happenings(view: RunView) -> list[Text]:
     lines = []
-    for event in view.events:
-        facts = ", ".join(
-            f"{key} {value}" for key, value in event.items() if key not in QUIET and value not in ("", [])
-        )
-        moment = time.strftime("%m-%d %H:%M:%S", time.localtime(event["time"]))
-        lines.append(
-            Text(f"{moment}  rank {event['rank']}  {event['kind']}: {facts}", style="yellow", overflow="ellipsis")
-        )
+    for happened in view.happenings:
+        moment = time.strftime("%m-%d %H:%M:%S", time.localtime(happened.time))
+        line = f"{moment}  {happened.where}  {happened.kind}: {happened.line}"
+        lines.append(Text(line, style="yellow", overflow="ellipsis"))
     return lines
 
 

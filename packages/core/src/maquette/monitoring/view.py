@@ -10,10 +10,32 @@ from typing import Any
 
 from maquette.errors import MaquetteError
 from maquette.events import read_events
+from maquette.forensics.incidents import incidents
+from maquette.json_text import read_json
 from maquette.monitoring.journal import Record, journals, last_records
 
+EVERYWHERE = frozenset({"time", "rank", "kind", "samples"})
+"""What a line about an event leaves out: told already, or too long."""
+LONGEST = 300
 OVER = ("ended", "failed")
 """The phases of a last record."""
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that happened to a run: an event that a rank recorded, or an incident that ended processes.
+
+    Attributes:
+        time: seconds of ``time.time``.
+        where: ``rank 3``, or the host of a launcher.
+        kind: e.g. straggler, rollback, hang.
+        line: in words.
+    """
+
+    time: float
+    where: str
+    kind: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -52,13 +74,13 @@ class RunView:
     Attributes:
         state: running, finished, stopped, failed or dead, in words.
         ranks: in their order.
-        events: the last ones of all ranks, oldest first.
+        happenings: the last ones, oldest first.
     """
 
     run: Path
     state: str
     ranks: tuple[RankView, ...]
-    events: tuple[Record, ...]
+    happenings: tuple[Happening, ...]
 
     @property
     def first(self) -> Record:
@@ -71,8 +93,24 @@ class RunView:
         return min(int(rank.record["step"]) for rank in self.ranks)
 
 
-def view_run(run: Path, events: int = 8, now: float | None = None) -> RunView:
-    """Read a run's folder.
+def happenings(run: Path) -> list[Happening]:
+    """All that is recorded of a run, oldest first."""
+    found = []
+    for event in read_events(run):
+        facts = {key: value for key, value in event.items() if key not in EVERYWHERE and value not in ("", [])}
+        line = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+        found.append(Happening(event["time"], f"rank {event['rank']}", event["kind"].replace("_", " "), line[:LONGEST]))
+    for folder in incidents(run):
+        try:
+            told = read_json(folder / "incident.json")
+            found.append(Happening(told["when"], told["host"], told["kind"].replace("_", " "), told["line"][:LONGEST]))
+        except (OSError, ValueError, KeyError):  # the launcher is just writing it
+            continue
+    return sorted(found, key=lambda happening: happening.time)
+
+
+def view_run(run: Path, most: int = 8, now: float | None = None) -> RunView:
+    """Read a run's folder; of what happened the last ``most``.
 
     Raises:
         MaquetteError: nothing there was ever monitored.
@@ -86,7 +124,7 @@ def view_run(run: Path, events: int = 8, now: float | None = None) -> RunView:
     # A run that went on with fewer processes leaves journals of ranks that are no more.
     world = max((records[-1] for records in found), key=lambda record: float(record["time"]))["world"]
     ranks = tuple(_rank(records, now) for records in found if records[-1]["rank"] < world)
-    return RunView(run, _state(run, ranks), ranks, tuple(read_events(run)[-events:]))
+    return RunView(run, _state(run, ranks), ranks, tuple(happenings(run)[-most:]))
 
 
 def _rank(records: list[Record], now: float) -> RankView:

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maquette.events import read_events
 from maquette.monitoring.journal import Record, journals, read_journal
+from maquette.monitoring.view import Happening, happenings
 from maquette.report.svg import draw
 
 PARTS = ("data", "compute", "communication")
@@ -36,7 +36,7 @@ def monitored(run: Path) -> Monitored:
     """Read a run's journals and events."""
     records = {file: list(read_journal(file)) for file in journals(run)}
     by_rank = {rows[0]["rank"]: rows for rows in records.values() if rows}
-    events = [_event(entry) for entry in read_events(run)]
+    events = [_row_of(happened) for happened in happenings(run)]
     if not by_rank:
         return Monitored("", events=events)
     columns = ("rank", "host", "ms/step", *PARTS, "GPU", "GPU memory, most", "memory, most", "validating, saving, ...")
@@ -62,10 +62,9 @@ def _row(rank: int, records: Sequence[Record]) -> list[str]:
     return [*cells, f"{len(away) / len(records):.0%}"]
 
 
-def _event(entry: Mapping[str, Any]) -> list[str]:
-    facts = ", ".join(f"{k} {v}" for k, v in entry.items() if k not in ("time", "rank", "kind", "samples") and v != "")
-    moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(entry["time"]))
-    return [moment, str(entry["rank"]), str(entry["kind"]).replace("_", " "), facts[:300]]
+def _row_of(happened: Happening) -> list[str]:
+    moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(happened.time))
+    return [moment, happened.where, happened.kind, happened.line]
 
 
 def _host(records: Sequence[Record], name: str) -> Line:
