@@ -107,7 +107,8 @@ def test_a_model_is_painted_rigged_and_converted_by_its_buttons(browser, address
     pressed(browser, "Rig")
     browser.find_element("id", "next-make").click()
     until(browser, "document.querySelectorAll('#chain li').length == 3")
-    until(browser, "document.querySelector('model-viewer[alt*=rigger]')?.loaded")
+    until(browser, "document.querySelector('model-viewer')?.alt.includes('rigger')")
+    made(browser)
     assert "Retexture" in browser.find_element("id", "about").text
     assert seen(browser, "page-chain")
     assert browser.find_element("id", "chain").text.split() == ["modeller", "→", "painter", "→", "rigger"]
