@@ -1,9 +1,11 @@
 """The engine beside the same weights behind a locked endpoint: short jobs among long ones, and throughput.
 
-python benchmarks/serve_latency.py RUN [rounds=3] [seconds=30] [long=2] [short=4]
+python benchmarks/serve_latency.py RUN [rounds=5] [seconds=20] [long=2] [short=4] [jobs=32]
 
-Both serve at once in processes of their own and are loaded in turns, so that a noisy machine disturbs both alike.
-`long` callers ask for 50 steps, one request after the other, `short` ones for 4, with pauses of up to half a second.
+Both serve at once in processes of their own and are loaded in turns, so that a noisy machine disturbs both alike. A
+round is two loads of each. Waiting times: for `seconds`, `long` callers ask for 50 steps, one request after the other,
+`short` ones for 4, with pauses of up to half a second. Throughput: `jobs` requests, the same for both, every fourth of
+50 steps and the others of 4, are asked for by 8 callers without pauses, until all are done.
 """
 
 from __future__ import annotations
@@ -57,7 +59,6 @@ class Load:
 
     short: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
-    steps: int = 0
 
 
 def free_port() -> int:
@@ -73,6 +74,8 @@ async def by_engine(client: httpx.AsyncClient, body: dict) -> None:
         async for line in events.aiter_lines():
             if line.startswith("data: "):
                 task = json.loads(line.removeprefix("data: "))
+    if "model.glb" not in task.get("files", ()):
+        raise SystemExit(f"a task came to nothing: {task}")
     (await client.get(task["files"]["model.glb"])).raise_for_status()
 
 
@@ -92,7 +95,6 @@ async def loaded(port: int, ask, seconds: float, long: int, short: int) -> Load:
                     await asyncio.sleep(chance.random() / 2)
                 start = time.perf_counter()
                 await ask(client, {"prompt": "a red chair", "seed": number, "steps": steps})
-                load.steps += steps
                 if steps == SHORT:
                     load.short.append(time.perf_counter() - start)
                 number += 1000
@@ -107,6 +109,21 @@ async def loaded(port: int, ask, seconds: float, long: int, short: int) -> Load:
         callers = [*(caller(LONG, n) for n in range(long)), *(caller(SHORT, 100 + n) for n in range(short))]
         await asyncio.gather(looker(), *callers)
     return load
+
+
+async def drained(port: int, ask, jobs: int) -> float:
+    """Seconds in which a list of jobs is done."""
+    waiting = [(number, LONG if number % 4 == 0 else SHORT) for number in range(jobs)]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=None) as client:
+
+        async def caller() -> None:
+            while waiting:
+                number, steps = waiting.pop(0)
+                await ask(client, {"prompt": "a red chair", "seed": number, "steps": steps})
+
+        start = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(8)))
+    return time.perf_counter() - start
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -130,9 +147,48 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
+@dataclass
+class Rounds:
+    """What was measured, a value a round, the service over the endpoint where both do it."""
+
+    p99: list[float] = field(default_factory=list)
+    median: list[float] = field(default_factory=list)
+    throughput: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+
+    def add(self, ports: tuple[int, int], given: dict[str, int]) -> None:
+        """One round more; whoever is first is second in the next one."""
+        sides = list(zip(ports, (by_engine, by_lock), strict=True))
+        order = (0, 1) if len(self.p99) % 2 == 0 else (1, 0)
+        loads, times = {}, {}
+        for side in order:
+            loads[side] = asyncio.run(loaded(*sides[side], given["seconds"], given["long"], given["short"]))
+        for side in order:
+            times[side] = asyncio.run(drained(*sides[side], given["jobs"]))
+        for share, ratios in ((0.99, self.p99), (0.5, self.median)):
+            ratios.append(percentile(loads[0].short, share) / percentile(loads[1].short, share))
+        self.throughput.append(times[1] / times[0])
+        self.answers.append(1000 * percentile(loads[0].answers, 0.99))
+        for side, name in ((0, "service "), (1, "endpoint")):
+            short = loads[side].short
+            waits = ", ".join(f"{percentile(short, share):.2f}" for share in (0.5, 0.99))
+            print(
+                f"{name}  {len(short):4d} short jobs, median and p99 {waits} s; the list in {times[side]:.1f} s",
+                flush=True,
+            )
+
+    def told(self) -> str:
+        """All rounds."""
+        return f"""service over endpoint, n {len(self.p99)} rounds, median (least-most):
+short jobs: p99 {spread(self.p99)}, median {spread(self.median)}
+throughput {spread(self.throughput)}
+answers of the API while the engine is busy, p99 {spread(self.answers)} ms"""
+
+
 def main() -> None:
     run, *words = sys.argv[1:]
-    given = {"rounds": 3, "seconds": 30, "long": 2, "short": 4, **{k: int(v) for k, v in (w.split("=") for w in words)}}
+    given = {"rounds": 5, "seconds": 20, "long": 2, "short": 4, "jobs": 32}
+    given |= {key: int(value) for key, value in (word.split("=") for word in words)}
     folder = Path(tempfile.mkdtemp())
     (folder / "locked.py").write_text(LOCKED)
     maquette = str(Path(sys.executable).with_name("maquette"))
@@ -141,20 +197,13 @@ def main() -> None:
         started([maquette, "serve", f"run={run}", "--data", str(folder / "data"), "--port", str(ports[0])], ports[0]),
         started([sys.executable, str(folder / "locked.py"), run, str(ports[1]), str(folder)], ports[1]),
     ]
+    rounds = Rounds()
     try:
-        p99, throughput, answers = [], [], []
+        for port, ask in zip(ports, (by_engine, by_lock), strict=True):
+            asyncio.run(drained(port, ask, 2))  # warms up
         for _ in range(given["rounds"]):
-            rounds = [
-                asyncio.run(loaded(port, ask, given["seconds"], given["long"], given["short"]))
-                for port, ask in zip(ports, (by_engine, by_lock), strict=True)
-            ]
-            p99.append(percentile(rounds[0].short, 0.99) / percentile(rounds[1].short, 0.99))
-            throughput.append(rounds[0].steps / rounds[1].steps)
-            answers.append(1000 * percentile(rounds[0].answers, 0.99))
-            print([(len(load.short), round(percentile(load.short, 0.5), 3), load.steps) for load in rounds])
-        print(f"p99 of short jobs over the locked endpoint's: {spread(p99)}, n {len(p99)}")
-        print(f"steps a second over the locked endpoint's: {spread(throughput)}")
-        print(f"answers of the API while the engine is busy, p99: {spread(answers)} ms")
+            rounds.add(ports, given)
+        print(rounds.told())
     finally:
         for server in servers:
             server.terminate()

@@ -67,7 +67,9 @@ def read_adapter(path: str | Path) -> Adapter:
         raise MaquetteError(f"adapter '{path}' does not exist; give a file of `maquette adapter export` or a run")
     try:
         with TensorFile(path) as file:
-            return _parsed({name: file.read(name).float() for name in file.keys()}, file.notes())
+            # Copies: the file may be written anew while its adapter is in use.
+            tensors = {name: file.read(name).to(torch.float32, copy=True) for name in file.keys()}
+            return _parsed(tensors, file.notes())
     except (MaquetteError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise MaquetteError(f"'{path}' is no adapter: {error}") from None
 

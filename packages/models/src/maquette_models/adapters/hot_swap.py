@@ -25,6 +25,7 @@ class HotSwap:
 
     model: nn.Module
     config: Any
+    _own: Stack = ()
 
     @cached_property
     def base_sha256(self) -> str:
@@ -43,8 +44,17 @@ class HotSwap:
         stack = [(read_adapter(path), scale) for path, scale in map(parse_reference, references)]
         for adapter, _ in stack:
             adapter.check_base(base, self.config.run)
+        self._own = stack
+        self.wear([])
+
+    def wear(self, stack: Stack) -> None:
+        """Put adapters of this base on, for a while, beside those in use; in the stead of others that were put on so.
+
+        Raises:
+            MaquetteError: the weights are stored small; nothing can be added to them.
+        """
         take_off(self.model)
-        put_on(self.model, stack)
+        put_on(self.model, [*self._own, *stack])
 
 
 def parse_reference(reference: str) -> tuple[str, float]:

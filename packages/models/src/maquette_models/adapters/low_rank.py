@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maquette.errors import unknown_name
+from maquette.errors import MaquetteError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ def attach(model: nn.Module, changes: Mapping[str, Sequence[LowRankChange]]) -> 
     detach(model)
     for name, parts in changes.items():
         layer = plain(model.get_submodule(name))
+        if not isinstance(layer.weight, nn.Parameter):
+            raise MaquetteError(
+                "adapters need the weights as they were trained, and these are stored small; leave --weights away, or "
+                "make the adapter part of the run: maquette adapter merge"
+            )
         stacked = LowRankLinear(layer, sum(len(part.down) for part in parts))
         like = {"device": layer.weight.device, "dtype": torch.float32}
         stacked.down = nn.Parameter(torch.cat([part.down for part in parts]).to(**like), requires_grad=False)

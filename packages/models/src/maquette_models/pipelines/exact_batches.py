@@ -50,8 +50,8 @@ class ExactBatches:
     def sizes(self, x: Tensor, condition: Condition) -> tuple[int, ...]:
         """The sizes up to `largest`, ascending, in which rows like those of x keep their bits; 1 always does."""
         shapes = tuple((key, value.shape[1:]) for key, value in condition.items())
-        # Adapters add products to the model's layers, which show as modules.
-        key = (x.shape[1:], x.dtype, x.device, shapes, sum(1 for _ in self.model.modules()))
+        # Adapters add products to the model's layers, which show in its parameters.
+        key = (x.shape[1:], x.dtype, x.device, shapes, sum(part.numel() for part in self.model.parameters()))
         if key not in self._known:
             self._known[key] = tuple(size for size in SIZES if size <= self.largest and self._exact(size, x, condition))
         return self._known[key]

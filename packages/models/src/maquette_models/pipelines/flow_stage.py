@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maquette import plugins
+from maquette.errors import MaquetteError
 from maquette.runs import Run
 from maquette.types import Request
+from maquette_models.adapters.adapter_rack import AdapterRack
 from maquette_models.conditioners.request_batch import batch_of, class_named
 from maquette_models.pipelines.exact_batches import ExactBatches
+from maquette_models.pipelines.option_values import fraction
+from maquette_models.pipelines.step_cache import TOLERANCE, StepCache
 from maquette_models.samplers.guidance import Guided
 from maquette_models.samplers.sampler import State
 
@@ -50,6 +54,8 @@ class SampledFlow:
         times: of the steps, falling from 1 to 0, [steps + 1].
         count: how many tokens the state has that are no filling, or None where it is a grid.
         done: how many steps are behind it.
+        adapter: what its model wears, as `AdapterRack.resolved` gives it.
+        cache: what it remembers of its last evaluation, where the request lets steps take velocities over.
     """
 
     stage: FlowStage
@@ -60,6 +66,8 @@ class SampledFlow:
     times: Tensor
     count: int | None
     done: int = 0
+    adapter: str = ""
+    cache: StepCache | None = None
 
     @property
     def steps(self) -> int:
@@ -70,7 +78,7 @@ class SampledFlow:
     def key(self) -> Hashable:
         """The same for flows of one stage whose tensors have the same shapes."""
         shapes = tuple((key, tuple(value.shape[1:])) for key, value in self.condition.items())
-        return id(self.stage), tuple(self.state.x.shape[1:]), shapes
+        return id(self.stage), self.adapter, tuple(self.state.x.shape[1:]), shapes
 
     @property
     def rows(self) -> int:
@@ -101,6 +109,7 @@ class FlowStage:
         self.mean, self.std = (torch.tensor(run.facts[key]) for key in ("latent_mean", "latent_std"))
         self.channels = int(run.facts["latent_channels"])
         self.sampler = plugins.build("samplers", config.sampler)
+        self.adapters: AdapterRack | None = None
 
     def complete(self, request: Request) -> Request:
         """A request with the stage's guidance and steps, and with the class that its prompt names, where it has none.
@@ -108,6 +117,7 @@ class FlowStage:
         Raises:
             MaquetteError: an unknown class, or something that the run cannot be conditioned on.
         """
+        self.wear(request)
         conditioner = self.model.conditioner
         batch_of(conditioner, request)
         return replace(
@@ -116,6 +126,21 @@ class FlowStage:
             steps=int(self.sampler.config.steps if request.steps is None else request.steps),
             class_name=class_named(conditioner, request),
         )
+
+    def wear(self, request: Request) -> str:
+        """Puts on the adapter that a request names, and gives the reference to it, or "".
+
+        Raises:
+            MaquetteError: there is none of that name, or no adapters are registered.
+        """
+        asked = request.options.get("adapter", "")
+        if self.adapters is None:
+            if asked:
+                raise MaquetteError("no adapters are registered; start the engine with --adapters FOLDER")
+            return ""
+        reference = self.adapters.resolved(asked)
+        self.adapters.wear(reference)
+        return reference
 
     @torch.inference_mode()
     def flow(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> SampledFlow:
@@ -140,16 +165,44 @@ class FlowStage:
         )
         assert request.guidance is not None  # completed
         times = self.sampler.times(request.steps)
-        return SampledFlow(self, self.sampler.start(noise), condition, null, request.guidance, times, count)
+        tolerance = fraction(request.options.get(TOLERANCE, 0), TOLERANCE)
+        cache = StepCache(tolerance) if tolerance else None
+        return SampledFlow(
+            self,
+            self.sampler.start(noise),
+            condition,
+            null,
+            request.guidance,
+            times,
+            count,
+            adapter=self.wear(request),
+            cache=cache,
+        )
 
     @torch.inference_mode()
     def advance(self, flows: Sequence[SampledFlow]) -> None:
         """One step of each of several flows of one key."""
+        if self.adapters is not None:
+            self.adapters.wear(flows[0].adapter)
         t, t_next = (torch.stack([flow.times[flow.done + ahead] for flow in flows]) for ahead in (0, 1))
         state = State.join([flow.state for flow in flows])
-        state = self.sampler.step(self.guided(flows), state, t, t_next)
+        field = FirstVelocity(self.guided(flows))
+        after = self.sampler.step(field, state, t, t_next)
         for row, flow in enumerate(flows):
-            flow.state = state.rows(slice(row, row + 1))
+            one = slice(row, row + 1)
+            flow.state = after.rows(one)
+            flow.done += 1
+            if flow.cache is not None:
+                flow.cache = flow.cache.evaluated(state.x[one], field.first[one])
+                self._take_over(flow)
+
+    def _take_over(self, flow: SampledFlow) -> None:
+        """The steps that follow, as far as the velocity is near enough to the last one; the last step never is."""
+        while flow.cache is not None and flow.done < flow.steps - 1 and flow.cache.serves(flow.state.x):
+            t, t_next = flow.times[flow.done, None], flow.times[flow.done + 1, None]
+            velocity = flow.cache.velocity
+            flow.state = self.sampler.step(lambda x, t, velocity=velocity: velocity, flow.state, t, t_next)
+            flow.cache = flow.cache.reused()
             flow.done += 1
 
     def guided(self, flows: Sequence[SampledFlow]) -> Guided:
@@ -181,12 +234,28 @@ class FlowStage:
             "steps": request.steps,
             "guidance": request.guidance,
             "unknown_words": self.unknown_words(request.prompt),
+            **{key: request.options[key] for key in ("adapter", TOLERANCE) if request.options.get(key)},
         }
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the conditioner does not know."""
         conditioner = self.model.conditioner
         return list(conditioner.unknown_words(text)) if hasattr(conditioner, "unknown_words") else []
+
+
+class FirstVelocity:
+    """A velocity field that remembers the first of its values."""
+
+    def __init__(self, field: Guided) -> None:
+        self.field = field
+        self.first = torch.empty(0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The velocity of x [B,...] at times [B]."""
+        velocity = self.field(x, t)
+        if not len(self.first):
+            self.first = velocity
+        return velocity
 
 
 def joined(conditions: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -18,9 +18,9 @@ from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
 from maquette.runs import load_run, relative_run
-from maquette.stepping import Call, Course, SteppedPipeline, together
+from maquette.stepping import Call, Course, together
 from maquette.types import Asset, Request
-from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.pipelines.flow_pipeline import FlowPipeline
 from maquette_models.pipelines.flow_stage import FlowStage, FlowStageConfig, SampledFlow, drawn
 from maquette_models.samplers.guidance import Guided
 
@@ -45,7 +45,7 @@ class TextTo3DConfig:
     max_batch: int = 16
 
 
-class TextTo3D(HotSwap, SteppedPipeline):
+class TextTo3D(FlowPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     def __init__(self, config: TextTo3DConfig) -> None:

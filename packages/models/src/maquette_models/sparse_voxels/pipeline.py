@@ -10,10 +10,10 @@ from omegaconf import MISSING
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette.stepping import Course, SteppedPipeline, alone
+from maquette.stepping import Course, alone
 from maquette.types import Asset, Request
 from maquette_kernels.sparse.tensor import SparseTensor
-from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.pipelines.flow_pipeline import FlowPipeline
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
 from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
@@ -38,7 +38,7 @@ class SparseVoxelsConfig:
     structure_stage: FlowStageConfig = field(default_factory=FlowStageConfig)
 
 
-class SparseVoxels(HotSwap, SteppedPipeline):
+class SparseVoxels(FlowPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     flows = 2

@@ -14,9 +14,9 @@ from torch import Tensor
 from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette.stepping import Call, Course, SteppedPipeline, alone, together
+from maquette.stepping import Call, Course, alone, together
 from maquette.types import Asset, Request
-from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.pipelines.flow_pipeline import FlowPipeline
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
 from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.voxset.anchors import choose_anchors
@@ -53,7 +53,7 @@ class Sampled:
     positions: Tensor
 
 
-class VoxSet(HotSwap, SteppedPipeline):
+class VoxSet(FlowPipeline):
     """A request's asset depends on that request alone, not on what is asked for beside it."""
 
     flows = 2

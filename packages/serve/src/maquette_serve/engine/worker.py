@@ -55,6 +55,9 @@ class EngineSetup:
         measure: whether passes are timed before the first order: they then are as large as is worth their time, and
             requests that do not fit into the memory are refused.
         memory: GiB that passes may take; 0 is most of what is free.
+        weights: as what runs' weights are stored: bf16, int8 or fp8; "" is as they were trained.
+        compile: whether runs' models are compiled.
+        adapters: a folder of adapters that requests may name, or None.
     """
 
     pipelines: Mapping[str, Opened]
@@ -66,6 +69,9 @@ class EngineSetup:
     workers: int = 1
     measure: bool = False
     memory: float = 0.0
+    weights: str = ""
+    compile: bool = False
+    adapters: Path | None = None
 
 
 def open_all(setup: EngineSetup) -> dict[str, Pipeline]:
@@ -83,7 +89,26 @@ def open_all(setup: EngineSetup) -> dict[str, Pipeline]:
             pipelines[name] = plugins.build("pipelines", opened.block)
         else:
             pipelines[name] = open_pipeline(opened.run, opened.block, opened.adapters)
+            prepare(name, pipelines[name], setup)
     return pipelines
+
+
+def prepare(name: str, pipeline: Any, setup: EngineSetup) -> None:
+    """Does to a run's pipeline what a setup asks for.
+
+    Raises:
+        MaquetteError: it cannot be done to this one.
+    """
+    wishes = {
+        "use_weights": (bool(setup.weights), "--weights", (setup.weights,)),
+        "compile_stages": (setup.compile, "--compile", ()),
+        "register_adapters": (setup.adapters is not None, "--adapters", (setup.adapters,)),
+    }
+    for method, (asked, option, arguments) in wishes.items():
+        if asked and not hasattr(pipeline, method):
+            raise MaquetteError(f"the pipeline of '{name}' knows no {option}")
+        if asked:
+            getattr(pipeline, method)(*arguments)
 
 
 def work(connection: Connection, setup: EngineSetup) -> None:

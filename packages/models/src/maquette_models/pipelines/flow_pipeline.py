@@ -1,0 +1,53 @@
+"""What pipelines of flow stages have in common, as an engine prepares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maquette.compilation import compile_blocks
+from maquette.stepping import SteppedPipeline
+from maquette_models.adapters.adapter_rack import AdapterRack
+from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.pipelines.compact_weights import compact
+from maquette_models.pipelines.flow_stage import FlowStage
+
+
+class FlowPipeline(HotSwap, SteppedPipeline):
+    """A pipeline with one or more flow stages among its attributes; `model` is that of the one that takes adapters."""
+
+    @property
+    def stages(self) -> list[FlowStage]:
+        """In the order of a request's way."""
+        return [value for value in vars(self).values() if isinstance(value, FlowStage)]
+
+    def use_weights(self, kind: str) -> None:
+        """Store the weights of the stages' blocks as bf16, int8 or fp8.
+
+        Raises:
+            MaquetteError: an unknown kind.
+        """
+        _ = self.base_sha256  # adapters are compared with the weights as they came
+        for stage in self.stages:
+            compact(stage.model, kind)
+
+    def compile_stages(self, backend: str = "inductor") -> None:
+        """Compile the stages' blocks, once for each size of batch that is used (`ExactBatches`).
+
+        Raises:
+            MaquetteError: an unknown backend.
+        """
+        for stage in self.stages:
+            compile_blocks(stage.model.blocks(), backend, dynamic=False)  # type: ignore[operator]
+
+    def register_adapters(self, folder: Path) -> None:
+        """Let requests name adapters: `options: {adapter: NAME}` or `NAME:0.8`, files NAME.safetensors of a folder.
+
+        They are read when they are first asked for, and again when they have changed.
+
+        Raises:
+            MaquetteError: no such folder.
+        """
+        rack = AdapterRack(folder, self)
+        for stage in self.stages:
+            if stage.model is self.model:
+                stage.adapters = rack

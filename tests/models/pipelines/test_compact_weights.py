@@ -1,0 +1,65 @@
+"""Weights that are stored small: near, smaller, the same bits each time, alone and in company."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from maquette.errors import MaquetteError
+from maquette_models.adapters import low_rank
+from maquette_models.pipelines.compact_weights import CompactLinear, compact, stored_bytes
+from maquette_models.pipelines.exact_batches import ExactBatches
+from maquette_models.transformer.dit import DiT, DiTConfig
+
+CLOSE = {"bf16": 0.004, "int8": 0.01, "fp8": 0.05}
+
+
+def model() -> DiT:
+    torch.manual_seed(0)
+    conditioner = {"name": "class_caption", "classes": ["a"], "vocabulary": ["red"], "width": 32}
+    made = DiT(DiTConfig(latent_channels=2, latent_resolution=4, width=32, depth=2, heads=2, conditioner=conditioner))
+    for layer in (made.head, made.modulation, made.head_modulation):
+        nn.init.normal_(layer.weight, std=0.1)
+    return made.eval().requires_grad_(False)
+
+
+def inputs(made: DiT, rows: int):
+    draw = torch.Generator().manual_seed(1)
+    prepared = made.conditioner.prepare({"class_id": [0] * rows, "caption": ["red"] * rows})
+    x = torch.randn(rows, 2, 4, 4, 4, generator=draw)
+    return x, torch.rand(rows, generator=draw), made.encode_condition(prepared)
+
+
+@pytest.mark.parametrize("kind", CLOSE)
+def test_outputs_are_near_and_take_less_memory(kind):
+    plain, small = model(), model()
+    compact(small, kind)
+    x, t, condition = inputs(plain, 5)
+    expected, got = plain(x, t, condition), small(x, t, condition)
+    assert 0 < (got - expected).norm() / expected.norm() < CLOSE[kind]
+    blocks = sum(m.weight.numel() for b in plain.blocks() for m in b.modules() if type(m) is nn.Linear)
+    saved = stored_bytes(plain) - stored_bytes(small)
+    assert saved > blocks * (1.9 if kind == "bf16" else 2.5)
+    rows = ExactBatches(small)(x, t, condition)
+    alone = [small(x[i : i + 1], t[i : i + 1], {k: v[i : i + 1] for k, v in condition.items()}) for i in range(5)]
+    assert torch.equal(rows, torch.cat(alone))
+
+
+def test_int8_is_off_by_half_a_step_at_most():
+    layer = nn.Linear(64, 8)
+    small = CompactLinear(layer, "int8")
+    step = layer.weight.abs().amax(dim=1, keepdim=True) / 127
+    assert ((small.weight - layer.weight).abs() <= step * 0.5001).all()
+
+
+def test_what_cannot_be_done_is_said():
+    small = model()
+    with pytest.raises(MaquetteError, match="unknown weights 'int4'"):
+        compact(small, "int4")
+    compact(small, "int8")
+    name = low_rank.matching_layers(small, ["layers.*"])[0]
+    rows, columns = small.get_submodule(name).weight.shape
+    change = low_rank.LowRankChange(torch.ones(1, columns), torch.ones(rows, 1))
+    with pytest.raises(MaquetteError, match="leave --weights away"):
+        low_rank.attach(small, {name: [change]})
