@@ -52,6 +52,8 @@ async def _told(
             # The task first: of one that is over the last event is then there, too.
             task = await run_in_threadpool(service.store.get, identity)
             events = await run_in_threadpool(service.store.events, identity, after)
+            if task is not None and events and not task.over:  # it may have ended between the two looks
+                task = await run_in_threadpool(service.store.get, identity)
             if task is None:
                 yield _error(404, "the task is gone")
                 return
