@@ -190,7 +190,7 @@ def _all_reduce(own: Tensor) -> Callable[[], object]:
 
 def _all_gather(everybodys: Tensor, own: Tensor) -> Callable[[], object]:
     # In pieces: the call with one tensor has changed its name between the versions of torch that we support.
-    return lambda: distributed.all_gather(list(everybodys.split(len(own))), own)
+    return lambda: distributed.all_gather(list(everybodys.view(-1, len(own)).unbind()), own)
 
 
 def _finish(machine: Machine) -> None:
