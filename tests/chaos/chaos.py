@@ -84,12 +84,9 @@ class Chaos:
         self.folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         for event in self.events[len(self.done()) :]:
-            before = len(self._resumes())
             told = self._happen(event)
-            self._until(lambda before=before: len(self._resumes()) > before, self._launched())
-            lost = [line["reached"] - line["resumed"] for line in self._resumes()[before:]]
             with self.log.open("a") as file:
-                file.write(json.dumps({**asdict(event), **told, "lost": max(lost)}) + "\n")
+                file.write(json.dumps({**asdict(event), **told}) + "\n")
         code = self._launched().wait(PATIENCE)
         settled = harness.settled(self.control, PATIENCE)
         whole = harness.Launch(self.folder / "whole", self.world, self.words)
@@ -120,7 +117,10 @@ class Chaos:
         chance, launch = random.Random(event.chance), self._launched()
         self._until(lambda: self.progress() >= event.step and launch.rank(0) is not None, launch)
         time.sleep(chance.uniform(0, 0.03))
-        return getattr(self, f"_{event.kind}")(event, chance, launch)
+        before = len(self._resumes())
+        told = getattr(self, f"_{event.kind}")(event, chance, launch)
+        self._until(lambda: len(self._resumes()) > before, self._launched())
+        return {**told, "lost": max(line["reached"] - line["resumed"] for line in self._resumes()[before:])}
 
     def _rank(self, event: Event, chance: random.Random, launch: harness.Launch) -> dict[str, Any]:
         rank = chance.randrange(self.world)

@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maquette.blocks import merge
 from maquette.errors import MaquetteError
+from maquette.monitoring.config import MonitorConfig
+from maquette.value_checks import at_least, one_of
 from maquette.yaml_bounds import bounded_text
 
 T = TypeVar("T")
@@ -26,16 +28,6 @@ FP8_RECIPES = ("rowwise", "rowwise_with_gw_hp")
 CLIPS = ("norm", "adaptive", "none")
 ACTIVATIONS = ("none", "full", "selective", "budget")
 GATES = ("off", "warn", "require")
-
-
-def _one_of(key: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"'{key}' is '{value}'; known: {', '.join(known)}")
-
-
-def _at_least(key: str, value: float, least: float) -> None:
-    if value < least:
-        raise ValueError(f"'{key}' is {value}; it must be at least {least}")
 
 
 @dataclass
@@ -68,56 +60,12 @@ class ParallelConfig:
 
     def __post_init__(self) -> None:
         for key in ("data", "shard"):
-            _at_least(f"parallel.{key}", getattr(self, key), 0)
+            at_least(f"parallel.{key}", getattr(self, key), 0)
         for key in ("expert", "context", "tensor", "pipeline"):
-            _at_least(f"parallel.{key}", getattr(self, key), 1)
-        _at_least("parallel.microbatches", self.microbatches, 0)
+            at_least(f"parallel.{key}", getattr(self, key), 1)
+        at_least("parallel.microbatches", self.microbatches, 0)
         if self.timeout_minutes <= 0:
             raise ValueError(f"'parallel.timeout_minutes' is {self.timeout_minutes}; it must be positive")
-
-
-@dataclass
-class MonitorConfig:
-    """What is looked at while a run trains."""
-
-    profile_steps: int = 3
-    """How many steps a profile covers that a signal or a file asks for."""
-    accelerator: str = ""
-    """Whose peak the share of used arithmetic is taken of, e.g. h200; found out where empty."""
-    memory_events: int = 100_000
-    """How many allocations a memory snapshot remembers."""
-    hang_factor: float = 5.0
-    """How many times the slowest step a process may be silent before that is a hang; 0 never takes it for one."""
-    hang_seconds: float = 60.0
-    """How long a process may be silent at any rate."""
-    interval: float = 10.0
-    """Seconds between readings of the machine and of the steps' times; 0 reads nothing."""
-    journal_mb: float = 16.0
-    """Megabytes of readings that a process keeps in the run's folder."""
-    port: int = 0
-    """Where Prometheus finds a machine's first process; the others follow. 0 exposes nothing."""
-    address: str = "127.0.0.1"
-    """Who may ask there: this machine alone, or e.g. 0.0.0.0 for all."""
-    straggler_interval: float = 300.0
-    """Seconds between comparing the ranks' speeds; 0 looks for no stragglers."""
-    straggler_score: float = 0.75
-    """The share of the best rank's speed, or of its own best, below which a rank is reported."""
-
-    def __post_init__(self) -> None:
-        for key in ("interval", "straggler_interval", "straggler_score"):
-            _at_least(f"monitor.{key}", getattr(self, key), 0)
-        _at_least("monitor.journal_mb", self.journal_mb, 0.1)
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"'monitor.port' is {self.port}; it must be in 0..65535")
-        for key in ("profile_steps", "memory_events"):
-            _at_least(f"monitor.{key}", getattr(self, key), 1)
-        _at_least("monitor.hang_seconds", self.hang_seconds, 0.1)
-        if self.hang_factor and self.hang_factor < 1:
-            raise ValueError(f"'monitor.hang_factor' is {self.hang_factor}; it must be 0 or at least 1")
-        if self.accelerator:
-            from maquette.planning.accelerators import accelerator
-
-            accelerator(self.accelerator)
 
 
 @dataclass
@@ -174,19 +122,19 @@ class TrainConfig:
     """Torch threads; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
-        _one_of("train.precision", self.precision, PRECISIONS)
-        _one_of("train.parameters", self.parameters, STORAGES)
-        _one_of("train.fp8_recipe", self.fp8_recipe, FP8_RECIPES)
-        _at_least("train.fp8_min_width", self.fp8_min_width, 16)
-        _one_of("train.clip", self.clip, CLIPS)
-        _one_of("train.activation_checkpointing", self.activation_checkpointing, ACTIVATIONS)
+        one_of("train.precision", self.precision, PRECISIONS)
+        one_of("train.parameters", self.parameters, STORAGES)
+        one_of("train.fp8_recipe", self.fp8_recipe, FP8_RECIPES)
+        at_least("train.fp8_min_width", self.fp8_min_width, 16)
+        one_of("train.clip", self.clip, CLIPS)
+        one_of("train.activation_checkpointing", self.activation_checkpointing, ACTIVATIONS)
         for key in ("steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
-            _at_least(f"train.{key}", getattr(self, key), 1)
-        _at_least("train.spike_window", self.spike_window, 8)
+            at_least(f"train.{key}", getattr(self, key), 1)
+        at_least("train.spike_window", self.spike_window, 8)
         for key in ("clip_norm", "validate_every", "threads", "keep_best", "nonfinite_skips", "spike_threshold"):
-            _at_least(f"train.{key}", getattr(self, key), 0)
+            at_least(f"train.{key}", getattr(self, key), 0)
         for key in ("replica_check_every", "replay_every"):
-            _at_least(f"train.{key}", getattr(self, key), 0)
+            at_least(f"train.{key}", getattr(self, key), 0)
         if not 0 < self.memory_budget <= 1:
             raise ValueError(f"'train.memory_budget' is {self.memory_budget}; it must be in (0, 1]")
         if self.validate_average and not self.ema_decays:
@@ -226,7 +174,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self.doctor = "off" if self.doctor == "False" else self.doctor  # which is how YAML reads a bare off
-        _one_of("doctor", self.doctor, GATES)
+        one_of("doctor", self.doctor, GATES)
 
 
 def read_yaml(path: str | Path) -> DictConfig:

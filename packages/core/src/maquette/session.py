@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import warnings
 from dataclasses import fields
 from typing import Any, cast
 
@@ -32,6 +30,7 @@ from maquette.lightning_adapter import (
     ShowProgress,
     TrainingStream,
     ValidationStream,
+    quiet,
     restore_progress,
 )
 from maquette.loggers import build_loggers
@@ -234,7 +233,7 @@ class Session:
                 self.recovery.go_back(self.engine, self.data, rollback)
 
     def _trainer(self, request: StopRequest, saver: checkpoint.Saver, monitor: Monitor) -> pl.Trainer:
-        _quiet()
+        quiet()
         train, main = self.settings.train, self.parallelism.main
 
         def tell() -> None:
@@ -294,14 +293,3 @@ class Session:
         steps, events = monitor.profile_steps, monitor.memory_events
         on_demand = OnDemand(self.run.path, rank=self.mesh.rank, steps=steps, memory_events=events)
         return Watch(on_demand, lambda: self.engine.step, lambda seconds: max(self.mesh.gather(seconds)))
-
-
-def _quiet() -> None:
-    """Lightning's notices about what we do on purpose."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
-    # Models end in views; nothing here changes their results in place.
-    warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module.*returned a view tensor.*")

@@ -3,6 +3,7 @@
 from maquette.lightning_adapter.callbacks import LogMetrics, SaveCheckpoints, ShowProgress
 from maquette.lightning_adapter.engine_module import EngineModule, restore_progress
 from maquette.lightning_adapter.engine_strategy import EngineStrategy
+from maquette.lightning_adapter.quiet import quiet
 from maquette.lightning_adapter.streams import TrainingStream, ValidationStream
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ShowProgress",
     "TrainingStream",
     "ValidationStream",
+    "quiet",
     "restore_progress",
 ]

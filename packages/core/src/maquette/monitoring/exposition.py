@@ -17,9 +17,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from maquette.config import MonitorConfig
 from maquette.errors import MaquetteError
 from maquette.hardware.gpu import GpuReading
+from maquette.monitoring.config import MonitorConfig
 from maquette.monitoring.machine import Machine, MachineReading
 from maquette.monitoring.metrics import (
     ALIASES,
