@@ -38,7 +38,7 @@ class Peak:
             self._before = int(self._cuda.memory_allocated())
         else:
             _forget_peak()
-            self._before = 1024 * _of_proc("/proc/self/status", "VmRSS")
+            self._before = resident()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -49,9 +49,9 @@ class Peak:
         self.risen = max(peak - self._before, 0)
 
 
-def resident() -> int:
-    """What this process has now."""
-    return 1024 * _of_proc("/proc/self/status", "VmRSS")
+def resident(process: int | str | None = "self") -> int:
+    """What a process, this one unless its number is given, has now."""
+    return 1024 * _of_proc(f"/proc/{process}/status", "VmRSS")
 
 
 def told(size: float) -> str:
