@@ -1,10 +1,11 @@
 // The tasks that this page knows, and what happens to them.
 import { ask, events, make, read } from "./service.js";
 
-export const PAGE = 24;
+const PAGE = 24;
 export const tasks = new Map(); // by id
 export const pipelines = []; // what can be asked for
 const watchers = [];
+let pages = 0; // of the history
 
 // Calls back with a task whenever something is known of it: "new", "old" (from the history), "changed" or "gone"; and
 // with "look" when it is to be looked at.
@@ -72,8 +73,8 @@ async function follow(task) {
 }
 
 export async function older() {
-  const pages = Math.ceil(tasks.size / PAGE);
   const found = await read(`/v1/tasks?page=${pages + 1}&size=${PAGE}`);
+  pages += 1;
   for (const task of found) add(task, "old");
   return found.length === PAGE;
 }
