@@ -6,11 +6,11 @@ import ipaddress
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from omegaconf import MISSING
@@ -22,6 +22,9 @@ from maquette.progress import say
 from maquette.secrets import ScrubbingFilter
 from maquette_serve.engine.worker import EngineSetup, Opened
 from maquette_serve.service.keys import SCOPES
+
+if TYPE_CHECKING:
+    from maquette_serve.service.ray_replicas import RayReplicas
 
 _LOGS = ("maquette.service", "maquette.engine", "uvicorn.error", "uvicorn.access")
 DATA = click.option(
@@ -51,8 +54,18 @@ DATABASE = click.option(
 @click.option("--host", default="127.0.0.1", show_default=True, help="Anything but this machine's own needs API keys.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Engines, each in its process.")
+@click.option(
+    "--ray",
+    "cluster",
+    default="",
+    metavar="CLUSTER[,key=value ...]",
+    help="Engines as replicas of Ray Serve: 'local' or a cluster's address; keys: least, most, busy, cpus, gpus.",
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(0), help="Of each engine; 0: one a core.")
 @click.option("--workers", default=0, type=click.IntRange(0), help="Processes for meshes and files; 0: one a core.")
+@click.option("--weights", default="", metavar="KIND", help="Store weights as bf16, int8 or fp8: less memory.")
+@click.option("--compile", is_flag=True, help="Compile the runs' models: a slower start, faster passes.")
+@click.option("--adapters", type=click.Path(path_type=Path), help="A folder of adapters that requests may name.")
 @click.option("--memory", default=0.0, type=click.FloatRange(0), help="GiB that passes may take; 0: what is free.")
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(1), help="The most rows of a forward pass.")
 @click.option("--plugin", "plugin_files", multiple=True, help="A loose plugin file for the engines.")
@@ -68,8 +81,12 @@ def serve(  # noqa: PLR0917 - click passes by name
     host: str,
     port: int,
     replicas: int,
+    cluster: str,
     threads: int,
     workers: int,
+    weights: str,
+    compile: bool,
+    adapters: Path | None,
     memory: float,
     rows: int,
     plugin_files: tuple[str, ...],
@@ -90,13 +107,12 @@ def serve(  # noqa: PLR0917 - click passes by name
         logging.getLogger(name).addFilter(ScrubbingFilter())
     plugins.load_files(list(plugin_files))
     pipelines = {**without_run(plugin_files, only), **opened_runs(runs)}
-    setup = EngineSetup(
-        pipelines, plugin_files, rows=rows, threads=threads, workers=workers, measure=True, memory=memory
-    )
+    limits = {"rows": rows, "threads": threads, "workers": workers, "memory": memory, "measure": True}
+    setup = EngineSetup(pipelines, plugin_files, **limits, weights=weights, compile=compile, adapters=adapters)
     alone = is_loopback(host)
     unguarded = alone and not has_keys(folder, database)
     settings = Settings(setup, folder, database, object_store, replicas, roles=read_roles(roles), open=unguarded)
-    service = Service(settings)
+    service = Service(settings, on_ray(setup, cluster) if cluster else None)
     if not alone and not service.keys.all():
         raise MaquetteError(
             f"'{host}' can be reached by others; make a key first: maquette keys create NAME --data {folder}"
@@ -167,6 +183,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def on_ray(setup: EngineSetup, word: str) -> RayReplicas:
+    """Engines on a cluster of Ray, of "CLUSTER[,key=value ...]".
+
+    Raises:
+        MaquetteError: a key that does not exist.
+    """
+    from maquette.config import checked, load, read_words
+    from maquette_serve.service.ray_replicas import Cluster, RayReplicas
+
+    place, *changes = word.split(",")
+    cluster: Cluster = checked(load(Cluster, read_words(tuple(changes))))
+    return RayReplicas(setup, replace(cluster, address="" if place == "local" else place))
 
 
 def opened_runs(words: Sequence[str]) -> dict[str, Opened]:
