@@ -9,7 +9,7 @@ ARGS ?=
 # Processes that share the tests, a file at a time.
 JOBS ?= auto
 
-.PHONY: install pretrain test test-slow test-alone chaos lint docs clean
+.PHONY: install pretrain test test-slow test-alone fuzz chaos lint docs clean
 
 install: $(INSTALLED)
 
@@ -27,6 +27,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+# 24,000 damaged files through every loader, and a bounded run of atheris where it is installed.
+fuzz: install
+	$(BIN)/python -m pytest -m slow -s tests/security/test_fuzz.py $(ARGS)
 
 # Each package alone, with its declared dependencies only, in an environment of its own.
 test-alone: install

@@ -9,6 +9,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 with atheris.instrument_imports(include=["maquette", "maquette_data3d", "trimesh.exchange"]):
     import loaders
 
+    # The parsers are loaded when a file of theirs comes, which would be too late.
+    from maquette_data3d.ingest import archive, fbx, obj, plain, threemf  # noqa: F401
+    from maquette_data3d.ingest.gltf import reader  # noqa: F401
+
 from maquette.errors import MaquetteError
 
 FOLDER = Path(sys.argv.pop(1))

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from maquette.config import RunConfig, load, read_yaml, resolve_block
 from maquette.errors import MaquetteError
-from maquette.runs import RunFolder
+from maquette.runs import RunFolder, claim
 
 LAUGHS = "\n".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}' if i else 'ha'] * 10)}]" for i in range(12))
 HOSTILE = {
@@ -76,3 +76,14 @@ def test_a_run_folder_keeps_no_secret(tmp_path):
     assert run.read_config().data.size == 3
     with pytest.raises(MaquetteError, match="Missing mandatory value: path"):
         resolve_block(run.read_config(), "data")
+
+
+def test_a_claimed_folder_keeps_no_secret_and_knows_its_config_again(tmp_path):
+    node = OmegaConf.structured(RunConfig)
+    node.data = {"name": "shards", "path": "s3://KEY:SEC/RET@bucket/a"}
+    for _ in range(2):
+        claim(tmp_path / "pretrain.yaml", node)
+    assert "RET" not in (tmp_path / "pretrain.yaml").read_text()
+    node.seed = 7
+    with pytest.raises(MaquetteError, match="another config"):
+        claim(tmp_path / "pretrain.yaml", node)

@@ -69,8 +69,7 @@ class RunFolder:
 
     def write_config(self, config: DictConfig) -> None:
         """Write the configuration, without its secrets: they are to be given again when the run is used again."""
-        plain = OmegaConf.to_container(config)
-        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(_changed(plain, holds_secret))))
+        write_text(self.config_file, _without_secrets(config))
 
     def write_environment(self, seed: int) -> None:
         """Write seeds, versions, machine and command line."""
@@ -132,6 +131,10 @@ def _changed(value: Any, refused: Callable[[str, str], bool], name: str = "") ->
     return MISSING if isinstance(value, str) and refused(value, name) else value
 
 
+def _without_secrets(config: DictConfig) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(_changed(OmegaConf.to_container(config), holds_secret)))
+
+
 def _reads_elsewhere(value: str, name: str) -> bool:
     """Whether an interpolation leads out of the configuration and the facts of its dataset."""
     return any(resolver != "facts" for resolver in _RESOLVER.findall(value))
@@ -155,7 +158,7 @@ def claim(file: Path, config: DictConfig) -> None:
 
 
 def _without_resume(config: DictConfig) -> str:
-    return OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "resume"]))
+    return _without_secrets(OmegaConf.masked_copy(config, [str(key) for key in config if key != "resume"]))
 
 
 @dataclass(frozen=True)
