@@ -233,7 +233,7 @@ def main() -> int:
     parser.add_argument("--corruptions", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("words", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     harness.adopt_orphans()
     chaos = Chaos(given.folder, given.world, planned(given.kills, given.corruptions, given.seed), given.words)
     try:
