@@ -362,7 +362,8 @@ def test_changes_are_planned_in_a_process_of_their_own(tmp_path, monkeypatch):
     assert found.peak == 100 and found.changes == (("c=3 d=4", 40), ("b=2", 60))
     fake.write_text(f"#!{real}\nimport sys, time\n{script}\ntime.sleep(60)")
     monkeypatch.setattr(remedies, "PATIENCE", 2.0)
-    assert remedies.remedies(tmp_path, 4).peak in (0, 100)  # what was planned in time
+    late = remedies.remedies(tmp_path, 4)  # what was planned in time, and that it is not all
+    assert late.peak in (0, 100) and late.reason
     fake.write_text(f"#!{real}\nimport sys\nsys.exit('plan: no batch')")
     assert remedies.remedies(tmp_path, 4).line().endswith("(plan: no batch)")
 
@@ -376,6 +377,14 @@ def test_a_worker_that_the_kernel_killed_for_memory_is_told_from_one_that_somebo
     told = found.explain([lost, Failure(0, 10, 1, 100.0, "RuntimeError: Connection reset")], 2)
     assert "by the kernel, which had no memory left (oom_kill: 3 -> 4)" in str(told)
     assert "oom_kill" in (Path(told.incident) / "summary.txt").read_text()
+
+
+def test_the_last_words_of_a_library_that_aborts_are_said(tmp_path):
+    output = tmp_path / "stderr.log"
+    output.write_text("terminate called\n  what():  [enforce fail] Received data size doesn't match\nFatal\n")
+    lost = Failure(0, 10, -signal.SIGABRT, 100.0, output=str(output))
+    told = Aftermath(Watchdog(tmp_path, tmp_path), tmp_path).explain([lost], 2)
+    assert str(told).endswith("was killed by SIGABRT: [enforce fail] Received data size doesn't match")
 
 
 def test_a_rank_without_memory_is_the_cause_of_its_peers_failures():

@@ -24,7 +24,7 @@ from maquette.errors import MaquetteError
 from maquette.planning.report import size
 from maquette.runs import RunFolder
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds for all plans together."""
 OF_A_LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SAID = 2
@@ -38,7 +38,7 @@ class Remedies:
     Attributes:
         peak: bytes of one process as configured; 0 where it could not be planned.
         changes: (words for the command line, bytes), least first; only what is lower.
-        reason: why there is no plan.
+        reason: why there is no plan, or not of every change.
     """
 
     peak: int = 0
@@ -47,7 +47,7 @@ class Remedies:
 
     def line(self) -> str:
         """For a message."""
-        if not self.peak:
+        if not self.peak or (self.reason and not self.changes):
             return f"lower data.batch_size or set train.activation_checkpointing=full ({self.reason})"
         if not self.changes:
             return f"the planned peak is {size(self.peak)} and no setting known here lowers it; take a smaller model"
@@ -67,6 +67,7 @@ def remedies(run: Path, world: int) -> Remedies:
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCH}
     command = [sys.executable, "-m", "maquette.forensics.remedies", str(run), str(world), _accelerator()]
     command += plugins.loose_files()
+    reason = ""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -74,14 +75,14 @@ def remedies(run: Path, world: int) -> Remedies:
             output, errors = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
+            reason = "there was no time to plan every change"
             output, errors = process.communicate()  # what was planned by then
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
     if not rows:
         return Remedies(reason=(errors.strip().splitlines() or ["planning took too long"])[-1])
     (_, peak), *changed = rows
-    return Remedies(
-        peak, tuple(sorted(((words, least) for words, least in changed if least < peak), key=lambda r: r[1]))
-    )
+    lower = sorted(((words, least) for words, least in changed if least < peak), key=lambda row: row[1])
+    return Remedies(peak, tuple(lower), reason)
 
 
 def candidates(config: DictConfig, world: int) -> Iterator[str]:

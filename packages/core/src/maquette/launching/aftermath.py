@@ -52,6 +52,8 @@ class Aftermath:
         if cause.exit_code == -signal.SIGKILL and kills > before:
             said = f"{cause} by the kernel, which had no memory left (oom_kill: {before} -> {kills})"
             cause = replace(cause, verdict=said)
+        elif cause.exit_code == -signal.SIGABRT and (words := _last_words(Path(cause.output))):
+            cause = replace(cause, verdict=f"{cause}: {words}")
         return replace(cause, incident=str(self._crash(failures, cause).path)) if self.run else cause
 
     def _hung(self, failures: Sequence[Failure], cause: Failure) -> Failure:
@@ -99,6 +101,12 @@ class Aftermath:
             if told
             else []
         )
+
+
+def _last_words(output: Path) -> str:
+    """What a C++ library said before it aborted, as gloo does where ranks send different sizes."""
+    found = [line.partition("what():")[2] for line in tail(output).splitlines() if "what():" in line]
+    return found[-1].strip() if found else ""
 
 
 def _memory_kills() -> int:
