@@ -23,7 +23,7 @@ PLAYERS: dict[str, tuple[str, ...]] = {
     "unwrap": ("unwrap",),
     "print": ("print_check",),
     "finish": ("finish",),
-    "edit": ("edit",),
+    "edit": ("edit", "voxset_edit"),
     "texture_edit": ("texture_edit",),
     "parts": ("parts",),
 }
