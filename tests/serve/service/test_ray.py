@@ -39,7 +39,7 @@ def test_two_replicas_share_the_work_and_lose_nothing(tmp_path):
     service = Service(Settings(setup, tmp_path, open=True), engines)
     try:
         with TestClient(create_app(service)) as client:
-            until(lambda: client.get("/readyz").status_code == 200, 300)
+            until(lambda: client.get("/readyz").status_code == 200, 600)
             made = [order(client, seed=seed, steps=100) for seed in range(8)]
             chain = order(client, pipeline="modeller", then=[{"pipeline": "painter"}])
             tasks = [over(client, identity) for identity in made]

@@ -138,7 +138,8 @@ class RayReplicas:
             ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
         )
         try:
-            ray.init(wanted.address or None, ignore_reinit_error=True, log_to_driver=False)
+            settings = {} if wanted.address else {"include_dashboard": False}
+            ray.init(wanted.address or None, ignore_reinit_error=True, log_to_driver=False, **settings)
             serve.start(proxy_location="Disabled")  # callers come through our own service
             self._handle = serve.run(deployment.bind(self.setup), name=NAME, route_prefix=None)
         except Exception as error:  # Ray's own kinds, of which there are many
