@@ -8,12 +8,15 @@ import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maquette.errors import MaquetteError
 from maquette_serve.engine.calibration import PassCost, calibrate, measured
 from maquette_serve.engine.call_queue import CallQueue
 from maquette_serve.engine.memory import GIB, Peak, free_memory, told
+from maquette_serve.engine.worker import EngineSetup, prepare
 
 _spec = importlib.util.spec_from_file_location("virtual_engine", Path(__file__).parent / "virtual_engine.py")
 virtual = importlib.util.module_from_spec(_spec)
@@ -119,6 +122,12 @@ def test_a_pipeline_is_measured_and_what_follows_it_too():
     costs = calibrate({"count": pipeline}, virtual.Here(), 2, clock)
     assert costs[pipeline.stage].seconds == {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}
     assert costs[pipeline.stage].enough == 8
+
+
+def test_what_a_pipeline_cannot_do_is_said_at_the_start():
+    setup = EngineSetup({}, weights="int8")
+    with pytest.raises(MaquetteError, match="the pipeline of 'count' knows no --weights"):
+        prepare("count", virtual.Counting(virtual.Clock()), setup)
 
 
 def test_memory_is_measured_while_it_is_held():
