@@ -18,10 +18,11 @@ from pathlib import Path
 
 import maquette.launching.launch as launching
 import maquette.session  # noqa: F401  for the workers
+from maquette.cli.worker import work
 from maquette.launching.agent import Agent
 from maquette.launching.job import Job
 from maquette.launching.launch import Placement
-from maquette.launching.worker import LAUNCHER, end_with, work
+from maquette.launching.outcome import LAUNCHER, end_with
 
 HERE = Path(__file__).parent
 PLUGINS = (str(HERE.parent / "core" / "toy_plugin.py"), str(HERE / "chaos_plugin.py"))
