@@ -23,8 +23,8 @@ from interleaved import measure, ratio
 from maquette import plugins
 from maquette.config import ParallelConfig, TrainConfig, checked, load, read_words
 from maquette.engine.step_engine import StepEngine
+from maquette.monitor_config import MonitorConfig
 from maquette.monitoring.collective_waits import CollectiveWaits
-from maquette.monitoring.config import MonitorConfig
 from maquette.monitoring.machine import Machine
 from maquette.monitoring.monitor import Monitor, Who
 from maquette.monitoring.step_clock import StepClock

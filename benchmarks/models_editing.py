@@ -33,7 +33,7 @@ from maquette_models.editing.regions import region_mask
 from maquette_models.evaluation.estimates import share
 from maquette_models.metrics.mesh_topology import is_closed
 from maquette_models.metrics.shape_classifier import coarse_occupancy, train_classifier
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 
 VARIETY, POINTS, PICTURES = 0.25, 20_000, 4
 REAL, HELD_OUT, STEPS = 240, 120, 200  # real shapes behind a judge, those behind its ceiling, and its training

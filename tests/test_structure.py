@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
+import networkx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,20 @@ def test_imports_go_down_the_floors_only():
     command = [Path(sys.executable).with_name("lint-imports"), "--config", "pyproject.toml", "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_neither_modules_nor_rooms_import_in_a_circle():
+    """A room is a folder, or a module, directly below a package. Imports for type checkers alone do not count."""
+    graph = grimp.build_graph(*PACKAGES.values(), exclude_type_checking_imports=True, cache_dir=None)
+    modules, rooms = networkx.DiGraph(), networkx.DiGraph()
+    for importer in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(importer):
+            modules.add_edge(importer, imported)
+            ends = [".".join(name.split(".")[:2]) for name in (importer, imported)]
+            if ends[0] != ends[1]:
+                rooms.add_edge(*ends)
+    for drawn in (modules, rooms):
+        assert [sorted(c) for c in networkx.strongly_connected_components(drawn) if len(c) > 1] == []
 
 
 @pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"]])
@@ -86,6 +102,9 @@ def test_no_file_is_too_long_and_no_name_says_nothing():
         lines = len(file.read_text().splitlines())
         assert lines <= 300, f"{file.relative_to(ROOT)} has {lines} lines"
         assert file.stem not in {"utils", "util", "base", "manager", "common", "helpers", "misc"}, file
+    for folder in ("tests", "benchmarks", "examples"):
+        for file in (ROOT / folder).rglob("*.py"):
+            assert len(file.read_text().splitlines()) <= 500, f"{file.relative_to(ROOT)} is too long to be one story"
 
 
 def test_nothing_names_this_machine():

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from maquette import hookimpl, plugins
+from maquette.accelerators import accelerator
 from maquette.activation_checkpointing import apply_checkpointing
 from maquette.config import RunConfig, checked, load, resolve_block
 from maquette.engine.step_engine import StepEngine
 from maquette.forensics.live_tensors import live_storages
 from maquette.parallel.parallelism import Parallelism
-from maquette.planning.accelerators import accelerator
 from maquette.planning.plan import Plan, make_plan
 from maquette.precision import Precision
 from maquette.testing import TinyObjective, TinyTransformer, tiny_batch

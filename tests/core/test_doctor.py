@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from maquette import cli as command_line
 from maquette import plugins
 from maquette.cli.doctor import doctor as command
+from maquette.cli.worker import work
 from maquette.config import load_run_config
 from maquette.doctor import burn_in, clocks, collectives, disks, gate, versions
 from maquette.doctor.checkpoint_size import newest_checkpoint_bytes, planned_checkpoint_bytes
@@ -23,7 +24,7 @@ from maquette.doctor.machine import Machine, outliers
 from maquette.errors import MaquetteError, Outcome
 from maquette.hardware.host import Host
 from maquette.launching.failure import Failure
-from maquette.launching.worker import OUTCOME, work
+from maquette.launching.outcome import OUTCOME
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.runner import train

@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from maquette.engine.phase_memory import PhaseMemory
 from maquette.forensics import out_of_memory, processes, remedies, watchdog
 from maquette.forensics.collectives import flight_file
 from maquette.forensics.incidents import incidents, record
 from maquette.forensics.limits import WARM_UP, Expectation
 from maquette.forensics.live_tensors import address, describe_live_tensors
 from maquette.forensics.out_of_memory import OutOfMemory, Reporter, is_out_of_memory
-from maquette.forensics.phase_memory import PhaseMemory
 from maquette.forensics.pulse import BEAT, LAYOUT, LIMIT, MOVED, PHASE, Pulse, ask_for_flight, read_sign, sign_file
 from maquette.forensics.stacks import ask_for_stacks, main_thread_frames, stacks_file, telling_place
 from maquette.forensics.verdict import Collective, Flight, Witness, judge, read_flight, spans

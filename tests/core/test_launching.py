@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from maquette.cli.worker import work
 from maquette.config import load_run_config
 from maquette.errors import MaquetteError
 from maquette.launching.environment import worker_environment
 from maquette.launching.failure import Failure, read_report, root_cause
 from maquette.launching.job import Job
 from maquette.launching.launch import Placement
-from maquette.launching.worker import MISTAKE, TRACEBACK, work
+from maquette.launching.outcome import MISTAKE, TRACEBACK
 from maquette.runner import train
 from maquette.testing import run_ranks
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from maquette.errors import MaquetteError
 from maquette.hardware.host import Host
 from maquette.hardware.nvml import Nvml
-from maquette.monitoring.config import MonitorConfig
+from maquette.monitor_config import MonitorConfig
 from maquette.monitoring.exposition import MachineExposition
 from maquette.monitoring.journal import journal_file, read_journal
 from maquette.monitoring.machine import Machine

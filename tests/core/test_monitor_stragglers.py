@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maquette.monitor_config import MonitorConfig
 from maquette.monitoring.collective_waits import CollectiveWaits
-from maquette.monitoring.config import MonitorConfig
 from maquette.monitoring.machine import Machine
 from maquette.monitoring.monitor import Monitor, Who
 from maquette.monitoring.step_clock import StepClock

@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed, nn
 
+from maquette.accelerators import accelerator
 from maquette.errors import MaquetteError
-from maquette.monitoring.callback import Watch
 from maquette.forensics.collectives import record_flights, tighten_timeout
 from maquette.forensics.live_tensors import describe_live_tensors
+from maquette.monitoring.callback import Watch
 from maquette.monitoring.noise_bins import NoiseBins
 from maquette.monitoring.on_demand import OnDemand
 from maquette.monitoring.step_clock import StepClock
-from maquette.monitoring.throughput import Throughput, find_accelerator
-from maquette.planning.accelerators import accelerator
+from maquette.monitoring.throughput import Throughput
+from maquette.planning.own_device import find_accelerator
 from maquette.testing import run_ranks
 
 

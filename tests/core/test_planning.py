@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 
 from maquette import plugins
+from maquette.accelerators import accelerator, recognise
 from maquette.config import load_run_config, resolve_block
 from maquette.errors import MaquetteError
 from maquette.parallel.layout import Layout
 from maquette.parallel.parallelism import Parallelism
-from maquette.planning.accelerators import accelerator, recognise
 from maquette.planning.example import fields_from_words, fields_of, make_batch
 from maquette.planning.fp8_gain import fp8_speedup
 from maquette.planning.memory_timeline import GRADIENT, WORKING, MemoryTimeline

@@ -13,8 +13,8 @@ from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_models.metrics.occupancy import Occupancy, packed, unpacked
-from maquette_models.metrics.surface_points import surface_points
 from maquette_models.metrics.volume_iou import pairwise_iou
+from maquette_models.surface_points import surface_points
 
 
 def metric(name: str, **settings: object):

@@ -25,7 +25,7 @@ from maquette_models.editing.agreement import agreement
 from maquette_models.editing.edit import coarse
 from maquette_models.editing.regions import region_mask
 from maquette_models.metrics.mesh_topology import is_closed, topology
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 
 _spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).parents[1] / "toy_shapes.py")
 toy = importlib.util.module_from_spec(_spec)

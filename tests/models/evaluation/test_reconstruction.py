@@ -14,7 +14,6 @@ import torch
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
-from maquette_models.evaluation.protocol import Reconstruction, Reconstructs
 from maquette_models.evaluation.reconstruction import (
     IOU,
     LOST,
@@ -29,6 +28,7 @@ from maquette_models.evaluation.reconstruction import (
 )
 from maquette_models.evaluation.training_shapes import TrainingShapes
 from maquette_models.grid.mesh_fields import mesh_field
+from maquette_models.reconstructs import Reconstruction, Reconstructs
 from maquette_models.shards import read_shards, splits_of, stored_fields
 
 

@@ -18,7 +18,7 @@ from maquette_models.mesh_tokens.edge_points import points_with_edges
 from maquette_models.mesh_tokens.evaluation import exactly_rebuilt
 from maquette_models.mesh_tokens.mesh_dataset import MeshTokens, MeshTokensConfig
 from maquette_models.mesh_tokens.quantise import quantise
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 
 _spec = importlib.util.spec_from_file_location("toy_meshes", Path(__file__).with_name("toy_meshes.py"))
 toy = sys.modules.setdefault("toy_meshes", importlib.util.module_from_spec(_spec))

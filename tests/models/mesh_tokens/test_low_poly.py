@@ -152,7 +152,7 @@ def test_a_bound_that_cuts_a_mesh_off_is_told(run: Path) -> None:
 
 
 def test_points_do_as_well(run: Path) -> None:
-    from maquette_models.metrics.surface_points import surface_points
+    from maquette_models.surface_points import surface_points
 
     pipeline = open_pipeline(run, {"temperature": 0.0})
     sample = ready(limit=4, max_faces=12).splits["train"][0].mesh

@@ -16,8 +16,8 @@ from maquette import plugins
 from maquette.engine.randomness import drawing, normal
 from maquette.errors import MaquetteError
 from maquette_models.objectives.flow_matching import FlowMatching, FlowMatchingConfig
-from maquette_models.objectives.prediction import SMALLEST_TIME, velocity_of
 from maquette_models.samplers.guidance import Guided
+from maquette_models.samplers.prediction import SMALLEST_TIME, velocity_of
 
 DIT = {
     "name": "dit",

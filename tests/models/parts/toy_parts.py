@@ -16,7 +16,7 @@ from maquette import hookimpl, plugins
 from maquette.config import RunConfig, load
 from maquette.runner import train
 from maquette.types import Mesh
-from maquette_models.metrics.surface_points import sampled
+from maquette_models.surface_points import sampled
 
 NAMES = ["post 1", "post 2", "post 3", "post 4", "board"]
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)

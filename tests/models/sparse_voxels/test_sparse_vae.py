@@ -12,7 +12,7 @@ from torch import Tensor
 from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
-from maquette_models.evaluation.protocol import Reconstructs
+from maquette_models.reconstructs import Reconstructs
 from maquette_models.shards import read_shards
 from maquette_models.sparse_voxels.branches import BranchConfig
 from maquette_models.sparse_voxels.sparse_vae import SparseVAE, SparseVAEConfig

@@ -18,7 +18,7 @@ from maquette.finishing import finish
 from maquette.placement import in_unit_cube
 from maquette.testing import check_pipeline
 from maquette.types import Asset, Material, Mesh, Request
-from maquette_models.metrics.surface_points import sampled
+from maquette_models.surface_points import sampled
 from maquette_models.texturing.baking import baked, layouts, share_shown
 from maquette_models.texturing.painted_points import PaintedPoints
 from maquette_models.texturing.painter import Kept

@@ -10,7 +10,7 @@ import torch
 
 from maquette import plugins
 from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
-from maquette_models.objectives.prediction import prediction_of
+from maquette_models.samplers.prediction import prediction_of
 from maquette_models.transformer.dit import DiT
 from maquette_models.transformer.token_dit import TokenDiT
 from maquette_models.voxset.pipeline import VoxSetConfig

@@ -15,7 +15,7 @@ from maquette.config import RunConfig, load, read_yaml, resolve_block, set_facts
 from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
-from maquette_models.evaluation.protocol import Reconstructs
+from maquette_models.reconstructs import Reconstructs
 from maquette_models.voxset.anchors import Anchors
 from maquette_models.voxset.field_grid import centres, coarse_step
 from maquette_models.voxset.surface_cloud import SurfaceCloud

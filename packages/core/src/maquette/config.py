@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maquette.blocks import merge
 from maquette.errors import MaquetteError
-from maquette.monitoring.config import MonitorConfig
+from maquette.monitor_config import MonitorConfig
 from maquette.value_checks import at_least, one_of
 from maquette.yaml_bounds import bounded_text
 

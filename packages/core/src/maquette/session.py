@@ -40,10 +40,11 @@ from maquette.monitoring.machine import Machine, uuid_of
 from maquette.monitoring.monitor import Monitor, Who
 from maquette.monitoring.on_demand import OnDemand
 from maquette.monitoring.step_clock import StepClock
-from maquette.monitoring.throughput import Throughput, find_accelerator
+from maquette.monitoring.throughput import Throughput
 from maquette.ownership import Ownership
 from maquette.parallel.materialise import assign_all
 from maquette.parallel.parallelism import Parallelism
+from maquette.planning.own_device import find_accelerator
 from maquette.progress import say
 from maquette.recovery import Recovery
 from maquette.runs import RunFolder, build_model, check_weights, read_weights

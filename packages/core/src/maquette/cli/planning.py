@@ -7,9 +7,9 @@ from typing import Any
 import click
 from omegaconf import DictConfig, OmegaConf
 
+from maquette.accelerators import accelerator
 from maquette.config import load_run_config, read_words
 from maquette.errors import MaquetteError
-from maquette.planning.accelerators import accelerator
 
 OWN = ("world", "accelerator", "batch")
 """Words that are of the plan, not of the run."""

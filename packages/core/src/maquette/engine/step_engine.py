@@ -17,10 +17,10 @@ from maquette.engine.ema import WeightAverages
 from maquette.engine.gradients import AdaptiveClip, clip, group_norms, total_norm
 from maquette.engine.optimizer_state import optimizer_state, start_slots
 from maquette.engine.optimizers import learning_rate, set_learning_rate
+from maquette.engine.phase_memory import PhaseMemory
 from maquette.engine.randomness import drawing, fold, seed_step
 from maquette.engine.spikes import SpikeDetector
 from maquette.errors import MaquetteError
-from maquette.forensics.phase_memory import PhaseMemory
 from maquette.parallel.layout import SAMPLES
 from maquette.parallel.parallelism import Parallelism
 

@@ -111,7 +111,7 @@ def candidates(config: DictConfig, world: int) -> Iterator[str]:
 def _accelerator() -> str:
     import torch
 
-    from maquette.monitoring.throughput import find_accelerator
+    from maquette.planning.own_device import find_accelerator
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = find_accelerator("", device)
@@ -120,8 +120,8 @@ def _accelerator() -> str:
 
 def main(run: str, world: str, name: str, *files: str) -> None:
     """Print ``[words, bytes]`` a line: the run as it is, then each change that can be planned."""
+    from maquette.accelerators import accelerator
     from maquette.config import RunConfig, load
-    from maquette.planning.accelerators import accelerator
     from maquette.planning.plan import make_plan
 
     plugins.load_files(files)

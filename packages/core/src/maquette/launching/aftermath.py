@@ -15,7 +15,7 @@ from maquette.forensics.remedies import remedies
 from maquette.forensics.watchdog import Watchdog
 from maquette.hardware import cgroups
 from maquette.launching.failure import Failure, root_cause
-from maquette.launching.worker import TRACEBACK
+from maquette.launching.outcome import TRACEBACK
 from maquette.runs import RunFolder
 
 LAST_METRICS = ("train/loss", "train/grad_norm", "train/steps_per_second", "train/memory_gib")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maquette.forensics.out_of_memory import STATUS
-from maquette.launching.worker import MISTAKE, OUTCOME, TRACEBACK
+from maquette.launching.outcome import MISTAKE, OUTCOME, TRACEBACK
 
 TOGETHER_SECONDS = 5.0
 """Workers that fail within this time of the first may have failed because of each other."""

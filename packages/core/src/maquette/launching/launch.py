@@ -26,7 +26,7 @@ from maquette.launching.aftermath import Aftermath
 from maquette.launching.agent import Agent, RankLogs
 from maquette.launching.environment import worker_environment
 from maquette.launching.job import Job, progress
-from maquette.launching.worker import LAUNCHER, TRACEBACK
+from maquette.launching.outcome import LAUNCHER, TRACEBACK
 from maquette.progress import say
 from maquette.stopping import Interrupted
 
@@ -168,7 +168,7 @@ def _agent(job: Job, placement: Placement, folder: Path | None, logs: Path, afte
         local_world_size=placement.processes,
         entrypoint=sys.executable,
         # torch elastic replaces $names in arguments; a doubled sign is one that stays.
-        args=("-m", "maquette.launching.worker", *(word.replace("$", "$$") for word in job.arguments())),
+        args=("-m", "maquette.cli.worker", *(word.replace("$", "$$") for word in job.arguments())),
         rdzv_handler=handler,
         max_restarts=placement.restarts,
         monitor_interval=0.1,

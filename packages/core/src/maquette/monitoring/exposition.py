@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from maquette.errors import MaquetteError
 from maquette.hardware.gpu import GpuReading
-from maquette.monitoring.config import MonitorConfig
+from maquette.monitor_config import MonitorConfig
 from maquette.monitoring.machine import Machine, MachineReading
 from maquette.monitoring.metrics import (
     ALIASES,

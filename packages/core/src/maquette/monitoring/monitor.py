@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maquette.monitoring.config import MonitorConfig
+from maquette.monitor_config import MonitorConfig
 from maquette.monitoring.exposition import Exposition, serve_metrics
 from maquette.monitoring.journal import Journal, Record, journal_file, last_records
 from maquette.monitoring.machine import Machine, MachineReading

@@ -9,24 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from maquette.accelerators import GIB, Accelerator
 from maquette.batches import rows_of
 from maquette.monitoring.step_clock import StepClock
-from maquette.planning.accelerators import GIB, Accelerator, accelerator, recognise
 
 PASSES = 3
 """Forward passes' worth of arithmetic in a training step: backward costs two. What checkpointing computes again is not
 counted, as usual for model FLOPs utilisation (Chowdhery et al., "PaLM", 2022, appendix B)."""
-
-
-def find_accelerator(name: str, device: torch.device) -> Accelerator | None:
-    """The one named, else the one that ``device`` is; None where that is unknown or its rate is.
-
-    Raises:
-        MaquetteError: ``name`` is not in the table.
-    """
-    if name:
-        return accelerator(name)
-    return recognise(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
 class Throughput:

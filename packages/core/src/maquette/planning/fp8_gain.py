@@ -7,7 +7,7 @@ give 0.76x and 1.42x there. Shapes between are interpolated by the roofline, not
 
 from __future__ import annotations
 
-from maquette.planning.accelerators import Accelerator, accelerator
+from maquette.accelerators import Accelerator, accelerator
 
 BF16_ATTAINED, FP8_ATTAINED, BANDWIDTH_ATTAINED = 0.65, 0.55, 0.75
 """Of the table's rates, what products and casts reach."""

@@ -12,13 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from maquette import plugins
+from maquette.accelerators import Accelerator
 from maquette.activation_checkpointing import apply_checkpointing
 from maquette.config import RunConfig, checked, resolve_block, set_facts
 from maquette.errors import MaquetteError
 from maquette.parallel.layout import AXES, Layout
 from maquette.parallel.parallelism import Parallelism
 from maquette.parallel.pipeline_schedules import schedule_named
-from maquette.planning.accelerators import Accelerator
 from maquette.planning.division import divide, habits
 from maquette.planning.example import Fields, find_fields, make_batch
 from maquette.planning.fp8_gain import fp8_speedup

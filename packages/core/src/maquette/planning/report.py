@@ -6,7 +6,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from maquette.planning.accelerators import GIB
+from maquette.accelerators import GIB
 from maquette.planning.plan import ROOM, Plan
 
 MEANINGS = {

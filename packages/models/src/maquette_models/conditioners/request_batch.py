@@ -12,7 +12,7 @@ from maquette.errors import MaquetteError, unknown_name
 from maquette.types import Request
 from maquette_models.conditioners.class_caption import words
 from maquette_models.conditioners.pictures import stack_pictures
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 
 WORDS: Mapping[str, str] = {
     "prompt": "a prompt",

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette_models.editing.inpainting import blend
-from maquette_models.objectives.prediction import takes_guidance
 from maquette_models.samplers.guidance import Guided
+from maquette_models.samplers.prediction import takes_guidance
 
 TIMES = 8
 """At which noise is tried, evenly in (0, 1), each with a noise of its own."""

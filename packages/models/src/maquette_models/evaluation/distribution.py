@@ -19,7 +19,7 @@ from maquette_kernels.ops import nearest_neighbours
 from maquette_models.evaluation import estimates
 from maquette_models.evaluation.samples import Sample, kept
 from maquette_models.evaluation.training_shapes import TrainingShapes
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 
 POINTS = 512
 TRAINING, REAL = "training shapes instead", "real held-out shapes"

@@ -19,13 +19,13 @@ from maquette.runs import load_run
 from maquette.types import Mesh
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
 from maquette_models.evaluation import estimates
-from maquette_models.evaluation.protocol import Reconstruction, Reconstructs
 from maquette_models.evaluation.training_shapes import TrainingShapes
 from maquette_models.grid.mesh_fields import mesh_field
 from maquette_models.metrics.surface_distance import chamfer, f_score, nearest_both_ways, normal_consistency
-from maquette_models.metrics.surface_points import surface_points
 from maquette_models.metrics.volume_iou import iou
+from maquette_models.reconstructs import Reconstruction, Reconstructs
 from maquette_models.shards import choose, read_shards, shard_facts, stored_fields
+from maquette_models.surface_points import surface_points
 
 TAUS = (0.01, 0.02, 0.05)
 OPEN = 0.05  # share of the surface without an inside from which a volume means nothing

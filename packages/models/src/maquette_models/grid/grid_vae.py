@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from maquette.errors import MaquetteError
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
-from maquette_models.evaluation.protocol import Reconstruction
+from maquette_models.reconstructs import Reconstruction
 
 COLOR_FACTOR = 2  # the colour grid has half the resolution of the distance grid
 DOWN = 2  # from the fine grid, of resolution/patch cells a side, to the latent grid

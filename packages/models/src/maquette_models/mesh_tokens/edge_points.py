@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maquette.types import Mesh
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 from maquette_models.voxset.mesh_cloud import sharp_points
 
 

@@ -21,7 +21,7 @@ from maquette.types import Asset, Mesh, Request
 from maquette_models.mesh_tokens.mesh_dataset import LowPoly, MeshTokens, MeshTokensConfig
 from maquette_models.mesh_tokens.next_mesh_token import NextMeshToken, NextMeshTokenConfig
 from maquette_models.mesh_tokens.quantise import quantise, restore
-from maquette_models.metrics.surface_points import surface_points
+from maquette_models.surface_points import surface_points
 
 POINTS = 1024  # of a surface, for distances between surfaces
 COARSE = 256  # of a surface, for finding the nearest training mesh

@@ -15,8 +15,8 @@ from maquette.errors import MaquetteError
 from maquette.types import Mesh
 from maquette_models.metrics.attribute_judge import POINTS, Surfaces, train_judge
 from maquette_models.metrics.attribute_words import CLASS, AttributeWords, Described, Slot, as_words
-from maquette_models.metrics.surface_points import colored_points
 from maquette_models.shards import READER, read_shards, shard_facts
+from maquette_models.surface_points import colored_points
 
 FIELDS = ("surface", "surface_color")
 

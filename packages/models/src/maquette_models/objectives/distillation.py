@@ -16,8 +16,8 @@ from maquette.engine.randomness import uniform
 from maquette.errors import MaquetteError
 from maquette.runs import RunFolder, load_run
 from maquette_models.objectives.flow_matching import prepare
-from maquette_models.objectives.prediction import prediction_of, takes_guidance, velocity_of
 from maquette_models.samplers.guidance import Guided
+from maquette_models.samplers.prediction import prediction_of, takes_guidance, velocity_of
 
 
 @dataclass

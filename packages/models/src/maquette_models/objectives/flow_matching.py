@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from maquette.engine.randomness import normal, uniform
 from maquette.errors import MaquetteError
-from maquette_models.objectives.prediction import PREDICTIONS, prediction_of, velocity_of
+from maquette_models.samplers.prediction import PREDICTIONS, prediction_of, velocity_of
 from maquette_models.samplers.timesteps import resolution_shift, shifted
 
 TOKEN_FIELDS = ("positions", "token_mask", "given")  # of a batch of tokens: go to the model with its condition

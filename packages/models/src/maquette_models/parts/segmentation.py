@@ -17,10 +17,10 @@ from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.runs import load_run
 from maquette.types import Asset, Mesh, Request
-from maquette_models.metrics.surface_points import sampled
 from maquette_models.parts.face_labels import adjacency, face_votes, smoothed
 from maquette_models.parts.instances import face_areas, face_middles, instances
 from maquette_models.parts.part_segmenter import PartSegmenter, point_features
+from maquette_models.surface_points import sampled
 
 OPTIONS = ("instances", "color", "smoothing")
 GREY = 0.5  # of points on meshes that have no colours

@@ -17,7 +17,6 @@ from maquette.one_by_one import OneByOne
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Mesh, Request, Skeleton, Skin
 from maquette_models.mesh_tokens.choice import Choice
-from maquette_models.metrics.surface_points import surface_points
 from maquette_models.rigging.mesh_skin import Welded, skin_mesh, weld
 from maquette_models.rigging.skeleton_dataset import grammar_of
 from maquette_models.rigging.skeleton_transformer import SkeletonTransformer
@@ -26,6 +25,7 @@ from maquette_models.rigging.skin_transformer import SkinTransformer
 from maquette_models.rigging.valid_weights import ValidWeightsConfig
 from maquette_models.rigging.variation import frame_of
 from maquette_models.rigging.writing_skeletons import Written, kind_probabilities, look_at, write_skeleton
+from maquette_models.surface_points import surface_points
 
 OPTIONS = ("kind", "influences")
 NOTHING = KINDS.index("nothing")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from maquette_models.objectives.prediction import prediction_of, steepness, takes_guidance, velocity_of
+from maquette_models.samplers.prediction import prediction_of, steepness, takes_guidance, velocity_of
 from maquette_models.samplers.sampler import over
 
 

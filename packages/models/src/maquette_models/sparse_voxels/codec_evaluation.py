@@ -13,9 +13,9 @@ from torch import Tensor
 from maquette.report import Figure
 from maquette.types import Mesh
 from maquette_kernels.ops import MeshQuery
-from maquette_models.metrics.surface_points import surface_points
 from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
 from maquette_models.sparse_voxels.voxel_surface import borders, encode_mesh, own_paint, welded
+from maquette_models.surface_points import surface_points
 
 POINTS = 10_000
 TAUS = (0.005, 0.01, 0.02)

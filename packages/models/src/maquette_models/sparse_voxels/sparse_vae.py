@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maquette.errors import MaquetteError
 from maquette_kernels.sparse.tensor import SparseTensor
-from maquette_models.evaluation.protocol import Reconstruction
+from maquette_models.reconstructs import Reconstruction
 from maquette_models.sparse_voxels.branches import BranchConfig, SparseDecoder, SparseEncoder, Subdivision
 from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
 from maquette_models.sparse_voxels.residual_blocks import SparseBlock

@@ -12,7 +12,7 @@ from torch import Tensor
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.types import Mesh, Request
-from maquette_models.metrics.surface_points import sampled
+from maquette_models.surface_points import sampled
 from maquette_models.texturing.edit_regions import Region
 from maquette_models.texturing.painted_points import PaintedPoints
 from maquette_models.texturing.painter import Kept

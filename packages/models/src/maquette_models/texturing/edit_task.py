@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
-from maquette_models.metrics.surface_points import sampled
 from maquette_models.pipelines.option_values import fraction
+from maquette_models.surface_points import sampled
 from maquette_models.texturing.edit_regions import KINDS, Area, Region, bright_texels, by_parts, region_of
 from maquette_models.texturing.edit_words import Look, color_of, read_instruction
 from maquette_models.texturing.view_atlas import atlas_of, painted, with_uv

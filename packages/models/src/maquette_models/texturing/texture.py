@@ -15,8 +15,8 @@ from maquette.placement import in_unit_cube
 from maquette.stepping import Call, Course, SteppedPipeline
 from maquette.types import Asset, Mesh, Request
 from maquette_models.adapters.hot_swap import HotSwap
-from maquette_models.metrics.surface_points import sampled
 from maquette_models.pipelines.flow_stage import FlowStageConfig
+from maquette_models.surface_points import sampled
 from maquette_models.texturing.baking import SHOWN, Layout, baked, layouts, share_shown
 from maquette_models.texturing.painter import Painted, Painter
 

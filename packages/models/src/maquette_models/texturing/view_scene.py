@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maquette.errors import MaquetteError
 from maquette.types import Mesh
-from maquette_models.metrics.surface_points import sampled
+from maquette_models.surface_points import sampled
 from maquette_models.texturing.view_atlas import points_on
 from maquette_models.texturing.view_attributes import shown_attributes
 from maquette_models.texturing.view_cameras import ViewCameras, around, spread

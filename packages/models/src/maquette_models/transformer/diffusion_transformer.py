@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette_models.objectives.prediction import PREDICTIONS
+from maquette_models.samplers.prediction import PREDICTIONS
 from maquette_models.transformer.attention import AttentionCore, cast_for
 from maquette_models.transformer.dit_block import MODULATIONS, DiTBlock, linear_flops, normalized
 from maquette_models.transformer.mixture_of_experts import MLP, MixtureConfig, MixtureOfExperts

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maquette.errors import MaquetteError
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
-from maquette_models.evaluation.protocol import Reconstruction
+from maquette_models.reconstructs import Reconstruction
 from maquette_models.voxset.anchors import Anchors, to_voxels
 from maquette_models.voxset.field_decoder import FieldDecoder
 

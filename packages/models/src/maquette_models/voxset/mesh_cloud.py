@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maquette.types import Mesh
-from maquette_models.metrics.surface_points import colored_points, surface_points
+from maquette_models.surface_points import colored_points, surface_points
 from maquette_models.voxset.surface_cloud import SurfaceCloud
 
 SHARP_DEGREES = 30.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.errors import MaquetteError
-from maquette_models.evaluation.protocol import Reconstruction
+from maquette_models.reconstructs import Reconstruction
 from maquette_models.voxset.anchors import Anchors, choose_anchors, surface_voxels, to_voxels
 from maquette_models.voxset.encoder import Encoder, flagged
 from maquette_models.voxset.field_decoder import FieldDecoder

@@ -1,7 +1,4 @@
-"""What a launched process runs: the ``maquette`` command line, with its end told to the launcher in a file.
-
-Only the launcher speaks to the user, so that a mistake that all ranks find is one line and not one a rank.
-"""
+"""How a launched process and its launcher understand each other: exit statuses, and the end told in a file."""
 
 from __future__ import annotations
 
@@ -11,14 +8,9 @@ import os
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
-
-from maquette.cli import cli
-from maquette.errors import MaquetteError, Outcome
 
 MISTAKE = 78
 """Exit status after a user's mistake, which no restart would mend (EX_CONFIG of sysexits.h)."""
@@ -33,24 +25,6 @@ _ON_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 TRACEBACK = "traceback.log"
 """Not in the worker's output: when one worker is lost all others fail in their collectives, at a screenful each."""
-
-
-def work(words: Sequence[str]) -> int:
-    """Run the command; gives the exit status: 0, 128 + signal when asked to stop, MISTAKE, OUTCOME + 1 to 3, or 1."""
-    try:
-        cli(list(words), standalone_mode=False)
-    except MaquetteError as error:
-        report(str(error))
-        return OUTCOME + error.exit_code if isinstance(error, Outcome) else int(getattr(error, "exit_code", MISTAKE))
-    except click.ClickException as error:
-        report(error.format_message())
-        return MISTAKE
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except Exception as error:
-        report(f"{type(error).__name__}: {error}", traceback.format_exc())
-        return 1
-    return 0
 
 
 def end_with(launcher: str) -> None:
@@ -76,8 +50,3 @@ def report(message: str, trace: str = "") -> None:
     if trace:
         Path(path).with_name(TRACEBACK).write_text(trace)
     Path(path).write_text(json.dumps({"message": line, "timestamp": time.time()}))
-
-
-if __name__ == "__main__":
-    end_with(os.environ.get(LAUNCHER, ""))
-    sys.exit(work(sys.argv[1:]))

@@ -46,6 +46,6 @@ class MonitorConfig:
         if self.hang_factor and self.hang_factor < 1:
             raise ValueError(f"'monitor.hang_factor' is {self.hang_factor}; it must be 0 or at least 1")
         if self.accelerator:
-            from maquette.planning.accelerators import accelerator
+            from maquette.accelerators import accelerator
 
             accelerator(self.accelerator)
