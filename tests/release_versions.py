@@ -18,7 +18,7 @@ ROOTS = {
     "maquette-kernels": (),
     "maquette-data3d": ("ray", "fbx", "usd", "meshopt"),
     "maquette-models": ("pretrained",),
-    "maquette-serve": (),
+    "maquette-serve": ("object-store", "postgres", "telemetry", "ray"),
 }
 
 
