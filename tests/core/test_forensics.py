@@ -256,10 +256,10 @@ def test_stacks_are_read_to_the_innermost_frame_of_the_main_thread():
     text = (
         'Thread 0x01 (most recent call first):\n  File "/x/a.py", line 1 in beat\n\n'
         "Current thread 0x02 (most recent call first):\n"
-        '  File "/v/lib/python3.11/queue.py", line 7 in get\n  File "/home/me/loader.py", line 9 in fetch\n'
+        '  File "/v/lib/python3.11/queue.py", line 7 in get\n  File "/opt/me/loader.py", line 9 in fetch\n'
     )
     assert [frame[2] for frame in main_thread_frames(text)] == ["get", "fetch"]
-    assert "called from fetch (/home/me/loader.py:9)" in telling_place(text)
+    assert "called from fetch (/opt/me/loader.py:9)" in telling_place(text)
     assert main_thread_frames("") == [] and telling_place("nothing") == ""
 
 
