@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import fields
+from functools import partial
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -224,7 +225,8 @@ class Session:
             trainer = self._trainer(request, saver, monitor)
             restore_progress(trainer, self.engine)
             training = TrainingStream(self.data.train_dataloader(), total - self.engine.micro_step, self.clock)
-            validation = ValidationStream(self.data.val_dataloader, self.mesh, lambda: request.requested)
+            preparing = partial(self.pulse.during, "prepare")
+            validation = ValidationStream(self.data.val_dataloader, self.mesh, lambda: request.requested, preparing)
             try:
                 trainer.fit(EngineModule(self.engine), training, validation)
                 return

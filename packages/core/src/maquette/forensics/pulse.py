@@ -44,7 +44,7 @@ class Sign:
         limit: seconds that it may stay silent from then on; 0 for ever.
         least: seconds below which no silence is reported.
         step: optimizer steps done.
-        phase: start, train, validate, save, restore, compile, report or end.
+        phase: start, train, prepare (a validation), validate, save, restore, compile, report, finish or end.
     """
 
     pid: int

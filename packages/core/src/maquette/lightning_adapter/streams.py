@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -40,26 +41,37 @@ class ValidationStream:
     Sharded models need all processes in every forward pass. One that has run out of batches repeats its last one,
     counted as no samples. A pass is cut short when any process is asked to stop.
 
+    Args:
+        loader: gives the loader of one pass.
+        mesh: the processes.
+        stopping: whether this one is asked to stop.
+        preparing: entered until all processes have their first batch, which may take a loader some time.
+
     Attributes:
         cut: whether the last pass was.
     """
 
     def __init__(
-        self, loader: Callable[[], Iterable[Any]], mesh: Mesh, stopping: Callable[[], bool] = lambda: False
+        self,
+        loader: Callable[[], Iterable[Any]],
+        mesh: Mesh,
+        stopping: Callable[[], bool] = lambda: False,
+        preparing: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.loader, self.mesh, self.stopping = loader, mesh, stopping
+        self.loader, self.mesh, self.stopping, self.preparing = loader, mesh, stopping, preparing
         self.cut = False
 
     def __iter__(self) -> Iterator[tuple[Mapping[str, Any], int]]:
         self.cut = False
-        iterator = iter(self.loader())
-        batch = next(iterator, None)
-        spare: Mapping[str, Any] = batch or {}
-        if self.mesh.any(batch is None):
-            donors = self.mesh.gather(batch)
-            spare = next((donor for donor in donors if donor is not None), {})
-            if not spare:
-                return
+        with self.preparing():
+            iterator = iter(self.loader())
+            batch = next(iterator, None)
+            spare: Mapping[str, Any] = batch or {}
+            if self.mesh.any(batch is None):
+                donors = self.mesh.gather(batch)
+                spare = next((donor for donor in donors if donor is not None), {})
+        if not spare:
+            return
         while True:
             # One collective for both questions.
             left, stop = self.mesh.sum(torch.tensor([batch is not None, self.stopping()]).float().to(self.mesh.device))
