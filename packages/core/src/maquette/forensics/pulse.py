@@ -137,8 +137,12 @@ class Pulse:
             self._thread.start()
         try:
             yield self
-        finally:
+        except BaseException:
+            self._write("@d", LIMIT, 0.0)  # the phase stays: it tells where the failure was
+            raise
+        else:
             self.enter("end")
+        finally:
             self._over.set()
 
     def enter(self, phase: str) -> None:
