@@ -66,15 +66,20 @@ def pressed(driver, words, within="#about"):
 
 
 def seen(driver, name):
-    """Whether anything but one colour is in the viewer."""
+    """Whether anything but one colour comes to be in the viewer: it draws when the browser has time."""
     driver.execute_script("document.querySelector('model-viewer').scrollIntoView({block: 'center'})")
-    time.sleep(1)
-    box = driver.execute_script(
-        "const r = document.querySelector('model-viewer').getBoundingClientRect(); return [r.x, r.y, r.width, r.height]"
-    )
-    left, top, wide, high = (int(value) for value in box)
-    shown = picture(driver, name)[max(top, 0) : top + high, max(left, 0) : left + wide].reshape(-1, 3)
-    return (np.abs(shown - shown[0]).max(1) > 24).mean() > 0.01
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        time.sleep(1)
+        box = driver.execute_script(
+            "const r = document.querySelector('model-viewer').getBoundingClientRect();"
+            " return [r.x, r.y, r.width, r.height]"
+        )
+        left, top, wide, high = (int(value) for value in box)
+        shown = picture(driver, name)[max(top, 0) : top + high, max(left, 0) : left + wide].reshape(-1, 3)
+        if (np.abs(shown - shown[0]).max(1) > 24).mean() > 0.01:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("width", [1280, 420])

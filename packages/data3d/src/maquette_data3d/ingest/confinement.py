@@ -58,7 +58,8 @@ def _limit(memory_mb: int, seconds: int, file_mb: int) -> bool:
     except ImportError:
         return False
     limit_memory(memory_mb)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    # A second apart: the first is a signal that says why, the second ends those that do not hear it.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_mb * 2**20, file_mb * 2**20))
     return True
 
