@@ -78,7 +78,7 @@ def seen(driver, name):
         )
         left, top, wide, high = (int(value) for value in box)
         shown = picture(driver, name)[max(top, 0) : top + high, max(left, 0) : left + wide].reshape(-1, 3)
-        if (np.abs(shown - shown[0]).max(1) > 6).mean() > 0.02:  # a white model on a light ground
+        if (np.abs(shown - shown[0]).max(1) > 24).mean() > 0.01:
             return True
     return False
 

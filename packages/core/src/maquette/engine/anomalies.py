@@ -7,10 +7,10 @@ run goes back to a checkpoint, leaves out the row and what led to it, and makes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from maquette.errors import MaquetteError
@@ -59,17 +59,17 @@ class Rollback(Exception):
 def all_finite(loss: Tensor, norm: Tensor, mesh: Mesh | None = None) -> tuple[bool, float]:
     """Whether loss and gradient norm are finite on every process, and the mean loss; all get the same answer.
 
-    One all-reduce and one copy to the host.
+    One all-reduce of one number and one copy to the host.
 
     Args:
         loss: scalar, this process's.
         norm: scalar, of the whole gradient.
         mesh: of all processes; none for one process.
     """
-    loss = loss.detach().float()
-    both = torch.stack([(~torch.isfinite(loss + norm)).float(), loss / (mesh.world if mesh else 1)])
-    bad, mean = (mesh.sum(both) if mesh else both).tolist()
-    return not bad, mean
+    # A sum with anything in it that is not finite is not finite itself, and 0 times such a norm is none either.
+    share = (loss.detach().float() + 0 * norm) / (mesh.world if mesh else 1)
+    mean = float(mesh.sum(share) if mesh else share)
+    return math.isfinite(mean), mean
 
 
 class AnomalyGuard:

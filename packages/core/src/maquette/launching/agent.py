@@ -106,7 +106,7 @@ class Agent(LocalElasticAgent):
         return Failure(rank, failure.pid, failure.exitcode, when or failure.timestamp, message, log, output)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 0, **more: Any) -> None:
-        # A closed terminal's SIGHUP would end workers before they can save. And how torch is told its own timeout
-        # has changed between versions; ours is always meant.
-        asked = death_sig if death_sig in (signal.SIGINT, signal.SIGTERM) else signal.SIGTERM
-        super()._shutdown(asked, self.grace, **more)
+        # Whatever came: a closed terminal's SIGHUP would end workers before they can save, and SIGINT shows a traceback
+        # of one that is still importing. And how torch is told its own timeout has changed between versions; ours is
+        # always meant.
+        super()._shutdown(signal.SIGTERM, self.grace, **more)

@@ -49,7 +49,9 @@ async function viewerOf(task) {
   const viewer = element("model-viewer", { src: await address(task.files["model.glb"]), alt: words, autoplay: true });
   for (const name of ["camera-controls", "interaction-prompt"]) viewer.setAttribute(name, "none");
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) viewer.setAttribute("auto-rotate", "");
-  viewer.setAttribute("shadow-intensity", "0.8");
+  // White models would not stand out from a light ground at full exposure.
+  viewer.setAttribute("exposure", "0.7");
+  viewer.setAttribute("shadow-intensity", "1");
   return viewer;
 }
 
