@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,8 @@ from maquette.config import checked, load, read_words
 from maquette.errors import MaquetteError, unknown_name
 from maquette.progress import say
 
-HERE = Path(__file__).parent
-PYTHON, MAQUETTE = sys.executable, f"{sys.executable} -m maquette.cli"
+HERE, PYTHON = (shlex.quote(str(path)) for path in (Path(__file__).resolve().parent, sys.executable))
+MAQUETTE = f"{PYTHON} -m maquette.cli"
 SHARDS = (
     "data build procedural voxset_shards count=2304 variety=0.25"
     ' "classes=[chair,table,lamp,mug,car,creature,pebble,gear]"'

@@ -12,6 +12,7 @@ meshes are the same bytes, though other orders run beside them.
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -39,6 +40,8 @@ class ServeConfig:
 
 def main(words: list[str]) -> None:
     config: ServeConfig = checked(load(ServeConfig, read_words(words)))
+    if not config.prompts:
+        raise MaquetteError("there is nothing to ask for; give prompts=[a red chair]")
     asyncio.run(ask(config, find_generator(config.run)))
 
 
@@ -65,6 +68,10 @@ async def order(client: AsyncClient, name: str, prompt: str, out: Path) -> Path:
 async def serving(generator: Path, data: Path, port: int):
     """`maquette serve` as long as it is needed; gives its address."""
     data.mkdir(parents=True, exist_ok=True)
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        raise MaquetteError(f"port {port} is taken; give port=N") from None
     words = ["serve", f"generator={generator}", "--data", str(data), "--port", str(port)]
     with (data / "server.log").open("w") as log:
         server = subprocess.Popen([sys.executable, "-m", "maquette.cli", *words], stdout=log, stderr=log)
@@ -85,7 +92,8 @@ async def ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
             except httpx.TransportError:
                 pass  # it is not listening yet
             await asyncio.sleep(0.2)
-    raise MaquetteError(f"the server ended at once: {log.read_text().strip().splitlines()[-1]}")
+    said = log.read_text().strip().splitlines() or ["without a word"]
+    raise MaquetteError(f"the server ended at once: {said[-1]}")
 
 
 if __name__ == "__main__":

@@ -102,11 +102,11 @@ def test_outside_the_mask_the_field_is_the_given_one_and_the_mesh_is_closed(
     own = mesh_field(given_mesh, R, 0.1)
     made = ((cell_centres(16).abs().amax(dim=0) - radius) / 0.1).clamp(-1, 1)[None, None]
     mask = (cell_centres()[axis].numpy() > cut) == upper
-    weights = blend_weights(mask, band)
+    weights = blend_weights(interior(mask), band)
     assert (weights[~mask] == 0).all() and (weights[interior(mask)] > 0).all() and weights.max() <= 1
-    field = blended_field(own, made, mask, Seam(band, 0.0))
+    field = blended_field(own, made, interior(mask), Seam(band, 0.0))
     assert np.array_equal(field[~mask], own[0, 0].numpy()[~mask])
-    mesh = edited_mesh(field, mask, given_mesh, torch.full((1, 3, 8, 8, 8), 0.5))
+    mesh = edited_mesh(field, interior(mask), given_mesh, torch.full((1, 3, 8, 8, 8), 0.5))
     assert is_closed(mesh)
     placed = mesh.vertices[:, axis]
     outside = (placed < cut - 1.5 / R) if upper else (placed > cut + 1.5 / R)
@@ -120,12 +120,12 @@ def test_a_flat_surface_just_outside_the_mask_stays_where_it_is() -> None:
     own = (torch.maximum(top, cell_centres().abs().amax(dim=0) - 0.3) / 0.1).clamp(-1, 1)[None, None]
     block = torch.minimum(own, ((cell_centres().abs().amax(dim=0) - 0.2) / 0.1).clamp(-1, 1))
     mask = y.numpy() > 1 / R
-    field = blended_field(own, block, mask, Seam(2.0, 0.0))
+    field = blended_field(own, block, interior(mask), Seam(2.0, 0.0))
     assert (field < 0).sum() > (own < 0).sum()
     edited, given_surface = (outer_vertices(extract(grid)[0], mask) for grid in (field, own[0, 0].numpy()))
     assert len(edited) and np.array_equal(edited, given_surface)
     with pytest.raises(MaquetteError, match="thinner than three cells"):
-        blend_weights(mask & (y.numpy() < 3 / R), 2.0)
+        interior(mask & (y.numpy() < 3 / R))
 
 
 def outer_vertices(vertices: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def test_what_floats_in_the_region_alone_is_left_out_and_what_was_there_stays() 
     crumb = ((cell_centres() - torch.tensor([0.2, 0.3, 0.0]).view(3, 1, 1, 1)).norm(dim=0) - 0.06) / 0.1
     made = torch.minimum(own[0, 0], crumb.clamp(-1, 1))[None, None]
     mask = cell_centres()[0].numpy() > 0
-    kept, cleaned = (blended_field(own, made, mask, Seam(0.0, crumbs)) for crumbs in (0.0, 0.2))
+    kept, cleaned = (blended_field(own, made, interior(mask), Seam(0.0, crumbs)) for crumbs in (0.0, 0.2))
     assert (kept[:, 24:, :] < 0).any() and not (cleaned[:, 24:, :] < 0).any()
     assert np.array_equal(cleaned[~mask], own[0, 0].numpy()[~mask])
     whole = np.ones_like(mask)

@@ -17,6 +17,8 @@ from maquette.types import Request
 from maquette_models.adapters.adapter_file import Adapter, write_adapter
 from maquette_models.adapters.low_rank import LowRankChange, matching_layers
 from maquette_models.adapters.vocabulary import NewWords
+from maquette_models.samplers.euler import Euler, EulerConfig
+from maquette_models.samplers.guidance import Guided
 from maquette_serve.engine.engine import Engine
 from maquette_serve.engine.job import Order
 from maquette_serve.engine.scheduler import Scheduler
@@ -137,6 +139,46 @@ def test_a_changed_adapter_is_another_one_for_those_who_come_later(pipelines):
     while flow.done < flow.steps:
         stage.advance([flow])
     assert torch.equal(flow.result, expected)
+
+
+def test_an_adapter_that_is_removed_meanwhile_costs_a_request_nothing(pipelines):
+    pipeline = pipelines["euler"]
+    path = pipeline.stage.adapters.folder / "brief.safetensors"
+    path.write_bytes((path.parent / "one.safetensors").read_bytes())
+    course = pipeline.course(Request("a red ball", seed=1, options={"adapter": "brief:0.5"}))
+    flow = course.send(None)
+    path.unlink()
+    while flow.done < flow.steps:
+        flow.stage.advance([flow])
+    course.send(flow.result)
+    call = course.send(None)
+    with pytest.raises(StopIteration) as end:
+        course.send(call.function(*call.arguments))
+    assert end.value.value.metadata["adapter"] == "brief:0.5"
+
+
+def test_adapters_beside_small_weights_are_refused_before_anything_is_changed(pipelines, tmp_path):
+    run = pipelines["euler"].config.run
+    small = open_pipeline(run, {"sampler": {"name": "euler", "steps": 2}})
+    small.use_weights("int8")
+    for ask in (lambda: small.register_adapters(tmp_path), lambda: small.wear([])):
+        with pytest.raises(MaquetteError, match="leave --weights away"):
+            ask()
+
+
+def test_samplers_get_the_guided_field_itself_and_caches_of_their_own(pipelines):
+    class Asking(Euler):
+        def step(self, velocity, state, t, t_next):
+            assert isinstance(velocity, Guided)
+            return super().step(velocity, state, t, t_next)
+
+    pipeline = open_pipeline(pipelines["euler"].config.run, {"sampler": {"name": "euler", "steps": 2}})
+    stage, shape = pipeline.stage, pipeline.latent_shape
+    expected = stage.sample(Request("a red ball"), noise(shape))
+    stage.sampler = Asking(EulerConfig(steps=2))
+    assert torch.equal(stage.sample(Request("a red ball"), noise(shape)), expected)
+    cached = stage.flow(Request("a red ball", options={"cache": 0.1}), noise(shape))
+    assert cached.key != stage.flow(Request("a red ball"), noise(shape)).key
 
 
 def noise(shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -100,6 +101,32 @@ def test_passes_are_as_large_as_is_worth_it_and_as_memory_allows():
     assert PassCost(1, {1: 1.5, 8: 8.0, 16: 15.0}, {1: 10, 8: 80}).most(flow, memory=45) == 4
     flow.size = 3
     assert PassCost(1, {1: 1.5, 8: 8.0, 16: 15.0}, {1: 10, 8: 80}).most(flow, memory=65) == 2
+
+
+def test_what_was_measured_counts_where_a_larger_pass_has_no_memory():
+    class Small(Stage):
+        def advance(self, flows):
+            if len(flows) > 2:
+                raise RuntimeError("out of memory")
+            super().advance(flows)
+
+    clock = virtual.Clock()
+    assert measured(virtual.Flow(Small(clock), seed=1, steps=3), clock).seconds == {1: 1.5, 2: 2.0}
+
+
+def test_without_a_limit_of_memory_passes_are_as_large_as_is_worth_it():
+    assert PassCost(1, {1: 1.5, 8: 8.0}, {1: 10}).most(virtual.Flow(Stage(virtual.Clock()), 1, 3), math.inf) == 8
+
+
+def test_a_pipeline_that_fails_without_a_request_keeps_none_from_starting():
+    class Broken(virtual.Counting):
+        def course(self, request):
+            raise KeyError("mesh")
+            yield
+
+    clock = virtual.Clock()
+    good = virtual.Counting(clock)
+    assert list(calibrate({"broken": Broken(clock), "good": good}, virtual.Here(), 1, clock)) == [good.stage]
 
 
 def test_a_request_that_cannot_fit_is_refused_with_the_sizes():

@@ -29,7 +29,7 @@ class AdapterRack:
             raise MaquetteError(f"there is no folder of adapters '{folder}'")
         self.folder, self.wearer = folder, wearer
         self.worn = ""
-        self._read: dict[str, tuple[Adapter, float]] = {}
+        self._read: dict[str, Adapter] = {}
 
     @property
     def names(self) -> list[str]:
@@ -37,8 +37,8 @@ class AdapterRack:
         return sorted(path.stem for path in self.folder.glob(f"*{SUFFIX}"))
 
     def resolved(self, asked: object) -> str:
-        """What a request asks for, NAME or NAME:0.8, with the version of its file: a sampling under way goes on with
-        the adapter that it began with. "" is none.
+        """What a request asks for, NAME or NAME:0.8, with the version of its file: a request goes on with the adapter
+        that it began with, so that what was given here before is given back. "" is none.
 
         Raises:
             MaquetteError: none of that name, or of another base, or a scale that is no number.
@@ -47,19 +47,29 @@ class AdapterRack:
             return ""
         if not isinstance(asked, str):
             raise MaquetteError(f"option 'adapter' is {asked!r}; give NAME or NAME:0.8")
-        name, scale = parse_reference(asked)
+        if asked.rpartition("@")[0] and self._key(asked) in self._read:
+            return asked
+        name, _ = parse_reference(asked)
         if not NAME.fullmatch(name) or name not in self.names:
             raise unknown_name("adapter", name, self.names)
         path = self.folder / f"{name}{SUFFIX}"
-        reference = f"{asked}@{path.stat().st_mtime_ns}"
-        if reference not in self._read:
+        version = f"@{path.stat().st_mtime_ns}"
+        if name + version not in self._read:  # once for all scales
             adapter = read_adapter(path)
             adapter.check_base(self.wearer.base_sha256, self.wearer.config.run)
-            self._read[reference] = adapter, scale
-        return reference
+            self._read[name + version] = adapter
+        return asked + version
 
     def wear(self, reference: str) -> None:
         """Put on what `resolved` gave, alone; "" takes off what is worn."""
-        if reference != self.worn:
-            self.wearer.wear([self._read[reference]] if reference else [])
-            self.worn = reference
+        if reference == self.worn:
+            return
+        scale = parse_reference(reference.rpartition("@")[0])[1]
+        self.wearer.wear([(self._read[self._key(reference)], scale)] if reference else [])
+        self.worn = reference
+
+    @staticmethod
+    def _key(reference: str) -> str:
+        """The file of a reference and its version, whatever the scale."""
+        asked, _, version = reference.rpartition("@")
+        return f"{asked.rpartition(':')[0] or asked}@{version}"

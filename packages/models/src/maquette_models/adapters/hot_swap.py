@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,7 @@ class HotSwap:
         Raises:
             MaquetteError: the weights are stored small; nothing can be added to them.
         """
+        low_rank.check_weights_as_trained(self.model)
         take_off(self.model)
         put_on(self.model, [*self._own, *stack])
 
@@ -67,9 +69,12 @@ def parse_reference(reference: str) -> tuple[str, float]:
     if not colon or "/" in scale or "\\" in scale:
         return reference, 1.0
     try:
-        return path, float(scale)
+        number = float(scale)
     except ValueError:
-        raise MaquetteError(f"adapter '{reference}': '{scale}' is no number; write FILE or FILE:0.8") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise MaquetteError(f"adapter '{reference}': '{scale}' is no number; write FILE or FILE:0.8")
+    return path, number
 
 
 def put_on(model: nn.Module, stack: Stack) -> None:

@@ -87,16 +87,24 @@ def attach(model: nn.Module, changes: Mapping[str, Sequence[LowRankChange]]) -> 
     detach(model)
     for name, parts in changes.items():
         layer = plain(model.get_submodule(name))
-        if not isinstance(layer.weight, nn.Parameter):
-            raise MaquetteError(
-                "adapters need the weights as they were trained, and these are stored small; leave --weights away, or "
-                "make the adapter part of the run: maquette adapter merge"
-            )
         stacked = LowRankLinear(layer, sum(len(part.down) for part in parts))
         like = {"device": layer.weight.device, "dtype": torch.float32}
         stacked.down = nn.Parameter(torch.cat([part.down for part in parts]).to(**like), requires_grad=False)
         stacked.up = nn.Parameter(torch.cat([part.up for part in parts], dim=1).to(**like), requires_grad=False)
         replace(model, name, stacked.train(layer.training))
+
+
+def check_weights_as_trained(model: nn.Module) -> None:
+    """Before anything is put beside a model's layers, or taken away from there.
+
+    Raises:
+        MaquetteError: some are stored small.
+    """
+    if any(isinstance(layer, nn.Linear) and not isinstance(layer.weight, nn.Parameter) for layer in model.modules()):
+        raise MaquetteError(
+            "adapters need the weights as they were trained, and these are stored small; leave --weights away, or make "
+            "the adapter part of the run: maquette adapter merge"
+        )
 
 
 def detach(model: nn.Module) -> None:

@@ -42,24 +42,24 @@ def interior(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return within
 
 
-def blend_weights(mask: NDArray[np.bool_], band: float) -> NDArray[np.float32]:
-    """The share [R,R,R] of what is generated: 0 outside the mask's interior, rising to 1 within `band` cells of it."""
-    depth = ndimage.distance_transform_edt(np.pad(interior(mask), 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+def blend_weights(within: NDArray[np.bool_], band: float) -> NDArray[np.float32]:
+    """The share [R,R,R] of what is generated: 0 outside of `within`, rising to 1 within `band` cells of its border."""
+    depth = ndimage.distance_transform_edt(np.pad(within, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
     return np.clip(depth / (band + 1), 0, 1).astype(np.float32)
 
 
-def blended_field(own: Tensor, generated: Tensor, mask: NDArray[np.bool_], seam: Seam) -> NDArray[np.float32]:
+def blended_field(own: Tensor, generated: Tensor, within: NDArray[np.bool_], seam: Seam) -> NDArray[np.float32]:
     """The distance field [R,R,R] of the edited mesh, whose surface outside the mask is that of `own` [1,1,R,R,R], bit
     for bit.
 
-    `generated` [1,1,S,S,S] may be of any resolution.
+    `generated` [1,1,S,S,S] may be of any resolution; `within` is the mask's `interior`.
     """
     made = generated.float().clamp(-1, 1)
     if made.shape != own.shape:
         made = F.interpolate(made, size=own.shape[2:], mode="trilinear", align_corners=False)
-    share = torch.from_numpy(blend_weights(mask, seam.band))
+    share = torch.from_numpy(blend_weights(within, seam.band))
     field = torch.where(share > 0, torch.lerp(own[0, 0], made[0, 0], share), own[0, 0]).numpy()
-    return without_floating(field, interior(mask), seam.crumbs)
+    return without_floating(field, within, seam.crumbs)
 
 
 def without_floating(field: NDArray[np.float32], mask: NDArray[np.bool_], crumbs: float) -> NDArray[np.float32]:
@@ -72,8 +72,8 @@ def without_floating(field: NDArray[np.float32], mask: NDArray[np.bool_], crumbs
     return np.where(kept[label], field, np.abs(field)).astype(np.float32)
 
 
-def edited_mesh(field: NDArray[np.float32], mask: NDArray[np.bool_], given: Mesh, color: Tensor) -> Mesh:
-    """The surface of a field, coloured as the given mesh outside the mask, by the grid `color` [1,3,S,S,S] inside.
+def edited_mesh(field: NDArray[np.float32], within: NDArray[np.bool_], given: Mesh, color: Tensor) -> Mesh:
+    """The surface of a field, coloured as the given mesh outside of `within`, by the grid `color` [1,3,S,S,S] inside.
 
     Colours change within a cell: over the width of a distance's band they would be mixtures that nobody asked for.
     """
@@ -81,8 +81,8 @@ def edited_mesh(field: NDArray[np.float32], mask: NDArray[np.bool_], given: Mesh
     placed = vertices.astype(np.float32)
     own = colors_near(given, torch.from_numpy(placed)).numpy()
     made = colors_at(vertices, color[0].float().numpy())[:, :3] / 255
-    where = ((vertices + 0.5) * len(mask) - 0.5).T
-    share = ndimage.map_coordinates(blend_weights(mask, 0.0), where, order=1, mode="nearest")[:, None]
+    where = ((vertices + 0.5) * len(within) - 0.5).T
+    share = ndimage.map_coordinates(within.astype(np.float32), where, order=1, mode="nearest")[:, None]
     rgb = np.rint(255 * (own + share * (made - own))).clip(0, 255).astype(np.uint8)
     opaque = np.full((len(rgb), 1), 255, np.uint8)
     return Mesh(placed, faces.astype(np.int32), np.concatenate([rgb, opaque], axis=1))

@@ -14,7 +14,7 @@ from maquette.errors import MaquetteError, unknown_name
 from maquette.stepping import Course
 from maquette.types import Asset, Mesh, Request
 from maquette_models.editing.agreement import agreement
-from maquette_models.editing.blended_surface import Seam, blended_field, edited_mesh
+from maquette_models.editing.blended_surface import Seam, blended_field, edited_mesh, interior
 from maquette_models.editing.regions import region_mask
 from maquette_models.grid.mesh_fields import mesh_field
 from maquette_models.pipelines.flow_stage import FlowStage
@@ -128,10 +128,11 @@ class MeshEdits:
     def _region(self, task: Task) -> tuple[Mesh, Tensor]:
         config = self.config
         mask = region_mask(task.mesh, dict(task.options), config.extract, config.margin)
+        within = interior(mask)  # before any work is done for a region that is too thin
         tsdf, color = self.renewed(task, mask)
         own = mesh_field(task.mesh, config.extract, self.truncation)
-        field = blended_field(own, tsdf, mask, Seam(config.band, config.crumbs))
-        return edited_mesh(field, mask, task.mesh, color), torch.from_numpy(field)[None, None]
+        field = blended_field(own, tsdf, within, Seam(config.band, config.crumbs))
+        return edited_mesh(field, within, task.mesh, color), torch.from_numpy(field)[None, None]
 
     def count(self, task: Task, name: str) -> int:
         """A number of the configuration that the task may override."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from maquette.compilation import compile_blocks
 from maquette.stepping import SteppedPipeline
+from maquette.types import Request
 from maquette_models.adapters.adapter_rack import AdapterRack
 from maquette_models.adapters.hot_swap import HotSwap
+from maquette_models.adapters.low_rank import check_weights_as_trained
 from maquette_models.pipelines.compact_weights import compact
 from maquette_models.pipelines.flow_stage import FlowStage
 
@@ -19,6 +23,18 @@ class FlowPipeline(HotSwap, SteppedPipeline):
     def stages(self) -> list[FlowStage]:
         """In the order of a request's way."""
         return [value for value in vars(self).values() if isinstance(value, FlowStage)]
+
+    def dressed(self, request: Request) -> Request:
+        """A request with its adapter found, once for its whole way: whatever becomes of the file meanwhile.
+
+        Raises:
+            MaquetteError: there is no such adapter.
+        """
+        options = {**request.options}
+        for stage in self.stages:
+            if stage.model is self.model and (found := stage.resolved(request)):
+                options["adapter"] = found
+        return replace(request, options=options)
 
     def use_weights(self, kind: str) -> None:
         """Store the weights of the stages' blocks as bf16, int8 or fp8.
@@ -45,9 +61,15 @@ class FlowPipeline(HotSwap, SteppedPipeline):
         They are read when they are first asked for, and again when they have changed.
 
         Raises:
-            MaquetteError: no such folder.
+            MaquetteError: no such folder, or the weights are stored small.
         """
+        check_weights_as_trained(self.model)
         rack = AdapterRack(folder, self)
         for stage in self.stages:
             if stage.model is self.model:
                 stage.adapters = rack
+
+
+def without_adapter(request: Request) -> dict[str, Any]:
+    """A request's options for a stage whose model takes no adapters."""
+    return {key: value for key, value in request.options.items() if key != "adapter"}

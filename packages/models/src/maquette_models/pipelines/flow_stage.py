@@ -78,7 +78,7 @@ class SampledFlow:
     def key(self) -> Hashable:
         """The same for flows of one stage whose tensors have the same shapes."""
         shapes = tuple((key, tuple(value.shape[1:])) for key, value in self.condition.items())
-        return id(self.stage), self.adapter, tuple(self.state.x.shape[1:]), shapes
+        return id(self.stage), self.adapter, self.cache is not None, tuple(self.state.x.shape[1:]), shapes
 
     @property
     def rows(self) -> int:
@@ -133,14 +133,23 @@ class FlowStage:
         Raises:
             MaquetteError: there is none of that name, or no adapters are registered.
         """
-        asked = request.options.get("adapter", "")
-        if self.adapters is None:
-            if asked:
-                raise MaquetteError("no adapters are registered; start the engine with --adapters FOLDER")
-            return ""
-        reference = self.adapters.resolved(asked)
-        self.adapters.wear(reference)
+        reference = self.resolved(request)
+        if self.adapters is not None:
+            self.adapters.wear(reference)
         return reference
+
+    def resolved(self, request: Request) -> str:
+        """The reference to the adapter that a request names, see `AdapterRack.resolved`.
+
+        Raises:
+            MaquetteError: there is none of that name, or no adapters are registered.
+        """
+        named = request.options.get("adapter", "")
+        if self.adapters is not None:
+            return self.adapters.resolved(named)
+        if named:
+            raise MaquetteError("no adapters are registered; start the engine with --adapters FOLDER")
+        return ""
 
     @torch.inference_mode()
     def flow(self, request: Request, noise: Tensor, tokens: Mapping[str, Tensor] | None = None) -> SampledFlow:
@@ -186,13 +195,15 @@ class FlowStage:
             self.adapters.wear(flows[0].adapter)
         t, t_next = (torch.stack([flow.times[flow.done + ahead] for flow in flows]) for ahead in (0, 1))
         state = State.join([flow.state for flow in flows])
-        field = FirstVelocity(self.guided(flows))
+        field: Guided | FirstVelocity = self.guided(flows)  # samplers may ask it for more than velocities
+        if flows[0].cache is not None:
+            field = FirstVelocity(field)
         after = self.sampler.step(field, state, t, t_next)
         for row, flow in enumerate(flows):
             one = slice(row, row + 1)
             flow.state = after.rows(one)
             flow.done += 1
-            if flow.cache is not None:
+            if flow.cache is not None and isinstance(field, FirstVelocity):
                 flow.cache = flow.cache.evaluated(state.x[one], field.first[one])
                 self._take_over(flow)
 
@@ -234,13 +245,18 @@ class FlowStage:
             "steps": request.steps,
             "guidance": request.guidance,
             "unknown_words": self.unknown_words(request.prompt),
-            **{key: request.options[key] for key in ("adapter", TOLERANCE) if request.options.get(key)},
+            **{key: asked(request.options[key]) for key in ("adapter", TOLERANCE) if request.options.get(key)},
         }
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that the conditioner does not know."""
         conditioner = self.model.conditioner
         return list(conditioner.unknown_words(text)) if hasattr(conditioner, "unknown_words") else []
+
+
+def asked(option: Any) -> Any:
+    """An option as it was given: a name of an adapter without the version that was found for it."""
+    return option.partition("@")[0] if isinstance(option, str) else option
 
 
 class FirstVelocity:

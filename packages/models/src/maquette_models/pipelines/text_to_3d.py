@@ -77,6 +77,7 @@ class TextTo3D(FlowPipeline):
 
     def course_with_field(self, request: Request) -> Course[tuple[Asset, Tensor]]:
         """As `course`, the asset with the distance grid [1,1,R,R,R] that it was extracted from."""
+        request = self.dressed(request)
         for attempt in range(ATTEMPTS):
             latent = yield self.flow(request, attempt)
             tsdf, color = self.fields(latent)

@@ -13,7 +13,7 @@ from maquette.errors import MaquetteError
 from maquette.stepping import Course, alone
 from maquette.types import Asset, Request
 from maquette_kernels.sparse.tensor import SparseTensor
-from maquette_models.pipelines.flow_pipeline import FlowPipeline
+from maquette_models.pipelines.flow_pipeline import FlowPipeline, without_adapter
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
 from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.sparse_voxels.dual_grid_decoder import DualGrid, DualGridConfig
@@ -56,6 +56,7 @@ class SparseVoxels(FlowPipeline):
         Raises:
             MaquetteError: an unknown class; or the shape came out empty, also from the seeds that follow.
         """
+        request = self.dressed(request)
         for attempt in range(ATTEMPTS):
             latent = yield from self.sampling(
                 request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt)
@@ -77,7 +78,7 @@ class SparseVoxels(FlowPipeline):
         """The way to `sample`: the voxels of the latent grid that the shape passes, sorted, and then their latents."""
         own = {key: request.options.get(f"structure_{key}") for key in ("guidance", "steps")}
         noise = drawn((1, self.structure.channels, *[self.side] * 3), fold("structure", seed))
-        grid = yield self.structure.flow(replace(request, options={}, **own), noise)
+        grid = yield self.structure.flow(replace(request, options=without_adapter(request), **own), noise)
         voxels = occupied_voxels(grid[0])
         noise = drawn((1, len(voxels), self.shape.channels), fold("latent", seed))
         latent = yield self.shape.flow(request, noise, {"positions": voxels[None].float()})

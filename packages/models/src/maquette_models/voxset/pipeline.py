@@ -16,7 +16,7 @@ from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
 from maquette.stepping import Call, Course, alone, together
 from maquette.types import Asset, Request
-from maquette_models.pipelines.flow_pipeline import FlowPipeline
+from maquette_models.pipelines.flow_pipeline import FlowPipeline, without_adapter
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
 from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.voxset.anchors import choose_anchors
@@ -78,6 +78,7 @@ class VoxSet(FlowPipeline):
 
     def course_with_field(self, request: Request) -> Course[tuple[Asset, Tensor]]:
         """As `course`, the asset with the distance grid [1,1,R,R,R] that it was extracted from."""
+        request = self.dressed(request)
         for attempt in range(ATTEMPTS):
             sampled = yield from self.sampling(
                 request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt)
@@ -123,7 +124,7 @@ class VoxSet(FlowPipeline):
             raise MaquetteError(f"pipeline 'voxset': options.tokens is {count!r}; give a whole number of at least 1")
         own = {key: request.options.get(f"structure_{key}") for key in ("guidance", "steps")}
         noise = drawn((1, self.structure.channels, *[self.side] * 3), fold("structure", seed))
-        grid = yield self.structure.flow(replace(request, **own), noise)
+        grid = yield self.structure.flow(replace(request, options=without_adapter(request), **own), noise)
         return choose_anchors([occupied_voxels(grid[0])], [count], [seed]).positions[0]
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ class PassCost:
 
     def most(self, flow: Flow, memory: float) -> int:
         """Rows of the largest pass of flows like this one that is worth it and fits into a memory."""
-        fitting = int(memory // max(self.need(flow, rows=1), 1))
+        fitting = self.enough if math.isinf(memory) else int(memory // max(self.need(flow, rows=1), 1))
         return max(min(self.enough, fitting), flow.rows)
 
     def need(self, flow: Flow, rows: int) -> float:
@@ -93,6 +94,8 @@ def calibrate(
                 _follow(ordered(pipeline, order), costs, lambda call: _called(calls, workers, call), clock)
             except MaquetteError as error:
                 log.info("pipeline '%s' is not measured: %s", name, error)
+            except Exception:  # a stranger's pipeline; requests to it are told of its fault, the others are served
+                log.exception("pipeline '%s' fails without a request, and is not measured", name)
         log.info("pipeline '%s' was measured in %.1f s", name, clock() - started)
     return costs
 
@@ -129,10 +132,15 @@ def measured(flow: Flow, clock: Callable[[], float]) -> PassCost:
     cost = PassCost(size_of(flow))
     for count in BATCHES:
         rows = count * flow.rows
-        _pass(flow, count)
-        start = clock()
-        with Peak() as peak:
+        try:
             _pass(flow, count)
+            start = clock()
+            with Peak() as peak:
+                _pass(flow, count)
+        except RuntimeError:  # no memory for so many
+            if not cost.seconds:
+                raise
+            break
         cost.seconds[rows], cost.memory[rows] = clock() - start, peak.risen
         if cost.seconds[rows] > LONGEST:
             break

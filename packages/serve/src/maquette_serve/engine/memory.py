@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
+
+from maquette.hardware import cgroups
+from maquette.hardware.host import Host
 
 GIB = 2**30
 SHARE = 0.8
 """Of the memory that is free when an engine starts, what its passes may take unless somebody says otherwise."""
 
 
-def free_memory() -> int:
-    """What is free on the device, or on this machine where there is no GPU."""
+def free_memory() -> float:
+    """What is free on the device, or for this process where there is no GPU; infinite where nobody tells."""
     if has_gpu():
-        return int(sys.modules["torch"].cuda.mem_get_info()[0])
-    return 1024 * _of_proc("/proc/meminfo", "MemAvailable")
+        return float(sys.modules["torch"].cuda.mem_get_info()[0])
+    found = [reading.available] if (reading := Host().memory()) else []
+    group = cgroups.read()
+    if group is not None and group.limit is not None and group.used is not None:
+        found.append(group.limit - group.used)
+    return float(max(min(found), 0)) if found else math.inf
 
 
 def has_gpu() -> bool:

@@ -8,7 +8,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -45,7 +45,7 @@ class Replicas:
     """
 
     def __init__(self, setup: EngineSetup, count: int = 1) -> None:
-        self._replicas = [Replica(setup) for _ in range(count)]
+        self._replicas = [Replica(replace(setup, sharers=count)) for _ in range(count)]
         self._tickets = itertools.count()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -107,8 +107,9 @@ class Replicas:
     def close(self) -> None:
         """Ends the engines; orders under way are lost."""
         self._closing.set()
-        for replica in self._replicas:
-            self._send(replica, "close", -1, None)
+        with self._lock:  # others may be sending
+            for replica in self._replicas:
+                self._send(replica, "close", -1, None)
         for replica in self._replicas:
             if replica.process is not None:
                 replica.process.join(5)

@@ -54,7 +54,8 @@ class EngineSetup:
         workers: processes for work that needs no device; 0 is one for each core, but two at least.
         measure: whether passes are timed before the first order: they then are as large as is worth their time, and
             requests that do not fit into the memory are refused.
-        memory: GiB that passes may take; 0 is most of what is free.
+        memory: GiB that passes may take; 0 is most of what is free, shared out evenly.
+        sharers: engines that share what is free.
         weights: as what runs' weights are stored: bf16, int8 or fp8; "" is as they were trained.
         compile: whether runs' models are compiled.
         adapters: a folder of adapters that requests may name, or None.
@@ -69,6 +70,7 @@ class EngineSetup:
     workers: int = 1
     measure: bool = False
     memory: float = 0.0
+    sharers: int = 1
     weights: str = ""
     compile: bool = False
     adapters: Path | None = None
@@ -131,8 +133,8 @@ def work(connection: Connection, setup: EngineSetup) -> None:
         return
     workers = setup.workers or max(os.cpu_count() or 1, 2)
     pool = CallPool(workers, setup.plugins)
+    memory = setup.memory * GIB or SHARE * free_memory() / setup.sharers  # before passes are timed, which keep some
     costs = calibrate(pipelines, pool, workers) if setup.measure else {}
-    memory = setup.memory * GIB or SHARE * free_memory()
     scheduler = Scheduler(setup.rows, setup.ageing)
     engine = Engine(pipelines, pool, scheduler, active=setup.active, workers=workers, costs=costs, memory=memory)
     listener = threading.Thread(target=_listen, args=(connection, engine, send), daemon=True)
