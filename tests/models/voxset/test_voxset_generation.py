@@ -18,6 +18,9 @@ from maquette.errors import MaquetteError
 from maquette.runs import load_run
 from maquette.testing import check_dataset, check_pipeline
 from maquette.types import Asset, Request
+from maquette_models.adapters import low_rank
+from maquette_models.adapters.adapter_file import Adapter, write_adapter
+from maquette_models.adapters.vocabulary import NewWords
 from maquette_models.voxset.anchors import Anchors, surface_voxels
 from maquette_models.voxset.latents import VoxSetLatents, mirrored
 from maquette_models.voxset.pipeline import VoxSet, VoxSetConfig
@@ -146,3 +149,18 @@ def test_structures_of_another_grid_and_other_latents_are_refused(pipeline: VoxS
         file = changed / "autoencoder" / "config.yaml"
         file.write_text(file.read_text().replace("anchor_resolution: 8", "anchor_resolution: 4"))
         open_pipeline(changed / "flow")
+
+
+def test_adapters_are_those_of_the_latents_and_the_structure_knows_none(runs: Path, tmp_path: Path) -> None:
+    pipeline = open_pipeline(runs / "flow")
+    nothing = NewWords((), (), torch.empty(0, 0), torch.empty(0, 0))
+    layer = low_rank.matching_layers(pipeline.model, ["layers.*"])[0]
+    up, down = pipeline.model.get_submodule(layer).weight.shape
+    draw = torch.Generator().manual_seed(0)
+    change = low_rank.LowRankChange(torch.randn(1, down, generator=draw), torch.randn(up, 1, generator=draw))
+    write_adapter(Adapter(pipeline.base_sha256, {layer: change}, nothing), tmp_path / "odd.safetensors")
+    pipeline.register_adapters(tmp_path)
+    plain, worn = (Request("a ball", seed=2, options={"tokens": 12, **more}) for more in ({}, {"adapter": "odd"}))
+    before, changed, after = (pipeline.sample(pipeline.dressed(each), 2) for each in (plain, worn, plain))
+    assert torch.equal(before.positions, changed.positions) and torch.equal(before.latent, after.latent)
+    assert not torch.allclose(before.latent, changed.latent)
