@@ -61,6 +61,27 @@ def test_files_of_torch_save_are_refused_with_the_reason(tmp_path):
         load_weights(tmp_path / "a.pt")
 
 
+def test_headers_of_any_length_are_read(tmp_path):
+    """640 begins with the bytes of a pickle, 19280 with those of a ZIP archive."""
+    note = {"__metadata__": {"note": ""}, "a": tensor([1], 0, 4)}
+    empty = len(json.dumps(note))
+    for length in (*range(96, 2049, 8), 19280, 65536 + 640):
+        note["__metadata__"]["note"] = "x" * (length - empty)
+        raw = safetensors(note, struct.pack("<f", 3))
+        assert int.from_bytes(raw[:8], "little") == length
+        (tmp_path / "a.safetensors").write_bytes(raw)
+        with TensorFile(tmp_path / "a.safetensors") as file:
+            assert file.read("a").item() == 3
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_pickles_of_any_kind_are_refused_with_the_reason(tmp_path, protocol):
+    for size in (1, 10**5):
+        (tmp_path / "a.pt").write_bytes(pickle.dumps([Evil(), b" " * size], protocol))
+        with pytest.raises(MaquetteError, match="pickles can run any code"):
+            load_weights(tmp_path / "a.pt")
+
+
 def test_folders_of_distributed_checkpoints_are_refused_with_the_reason(tmp_path):
     (tmp_path / "step_00000001").mkdir()
     (tmp_path / "step_00000001" / ".metadata").write_bytes(pickle.dumps(Evil()))

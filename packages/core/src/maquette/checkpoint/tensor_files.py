@@ -176,11 +176,12 @@ def _check_head(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(8)
         size = os.fstat(file.fileno()).st_size
-    if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5"):
-        raise ValueError(PICKLED.format("a file of torch.save"))
     length = int.from_bytes(head, "little")
-    if len(head) < 8 or length > min(size - 8, LARGEST_HEADER):
-        raise ValueError(f"it declares a header of {length} bytes in {size}, at most {LARGEST_HEADER} are read")
+    if len(head) == 8 and length <= min(size - 8, LARGEST_HEADER):
+        return  # first, as a header's length may begin with the bytes of a pickle, e.g. 640
+    if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")):
+        raise ValueError(PICKLED.format("a file of torch.save"))
+    raise ValueError(f"it declares a header of {length} bytes in {size}, at most {LARGEST_HEADER} are read")
 
 
 class _Sink:
