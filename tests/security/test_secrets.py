@@ -1,6 +1,7 @@
 """No secret survives the scrubber, and nothing that only looks like one is lost."""
 
 import logging
+import time
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,8 @@ PLANTED = [
     "Cookie: %s",
     "client_secret=%s",
     "Bearer %s",
+    "--db-password %s",
+    "written.to.a.place.with.quite.a.long.name-s3://KEY:%s@bucket",
 ]
 SHAPES = [
     "AKIAABCDEFGHIJKLMNOP",
@@ -122,6 +125,13 @@ def test_what_a_run_says_of_itself_has_no_secrets(monkeypatch, tmp_path):
     write_report(tmp_path / "report.html", Report("a", "b", config=f"data:\n  path: s3://K:{SECRET}@b\n  size: 3\n"))
     text = (tmp_path / "report.html").read_text()
     assert SECRET not in text and "size: 3" in text
+
+
+@pytest.mark.parametrize("piece", ["-", "a.", "eyJ-", "a://", "a://b:", "--token ", "--", "token=", "-----BEGIN "])
+def test_no_text_takes_long(piece):
+    before = time.process_time()
+    scrubbed(piece * (60_000 // len(piece)))
+    assert time.process_time() - before < 5  # with a quadratic pattern: minutes
 
 
 @given(st.text(), st.text(alphabet="abcXYZ", min_size=9, max_size=40))

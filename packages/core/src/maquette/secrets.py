@@ -26,18 +26,19 @@ _TELLING = (
 _NAME = re.compile(rf".*{_TELLING}", re.IGNORECASE | re.DOTALL)
 _VALUE = r"""(?P<value>(?:(?:bearer|basic|digest)\s+)?(?:"[^"\n]*"|'[^'\n]*'|[^\s"'&,;<>(){}\[\]]+))"""
 _NAMED = re.compile(rf"""(?P<head>{_TELLING}["']?\s*[=:]\s*){_VALUE}""", re.IGNORECASE)
-_OPTION = re.compile(rf"""(?P<head>--[\w-]*?{_TELLING}\s+){_VALUE}""", re.IGNORECASE)
+_OPTION = re.compile(rf"""(?P<head>(?<![\w-])--[\w-]*?{_TELLING}\s+){_VALUE}""", re.IGNORECASE)
 _PLAIN = re.compile(r"(?:none|null|true|false|\d{1,5}(?:\.\d*)?|\*+|\?+|\$\{.*\}?)", re.IGNORECASE)
 _SHAPES = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|\b(?:bearer|basic)\s+[A-Za-z0-9._~+/-]{8,}=*"
     r"|\bA(?:KIA|SIA)[0-9A-Z]{16}\b|\bAIza[\w-]{35}"
     r"|\b(?:sk|pk|rk|hf|gh[pousr]|github_pat|glpat|npm|pypi|msy|maq|xox[abeprs]|dop_v1|whsec)[-_][\w-]{16,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
+    r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
     re.DOTALL | re.IGNORECASE,
 )
+# The patterns take time in proportion to the text, whatever it is: a service writes down what strangers ask for.
 _USER = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/?#'\"@]+|[^\s/:'\"@]*:(?!\d+/)[^\s'\"@]+)@", re.IGNORECASE
+    r"(?P<scheme>[a-z0-9+.-]://)(?:[^\s/?#'\"@]{1,1024}|[^\s/:'\"@]{0,1024}:(?!\d+/)[^\s'\"@]{1,1024})@", re.IGNORECASE
 )
 
 
