@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from maquette.errors import MaquetteError
+from maquette.types import Animation, Material, Skeleton
+from maquette_data3d.ingest import reading_apart, reading_child
 from maquette_data3d.ingest.read_asset import read_asset
 from maquette_data3d.ingest.reading import ReadLimits, read
 from maquette_data3d.ingest.reading_apart import Confinement, Readers
@@ -150,23 +152,93 @@ def scene_of(tmp_path):
     return read(mesh_files.WRITERS[".glb"](tmp_path / "a.glb"), LIMITS)
 
 
+def filled(name, value):
+    return lambda scene: replace(scene, **{name: np.full_like(getattr(scene, name), value)})
+
+
+def skinned(scene, **lies):
+    """The scene with a chain of three joints and a clip of two frames, but for what is given."""
+    count = len(scene.vertices)
+    good = {
+        "parents": np.array([-1, 0, 1], np.int32),
+        "rest": np.tile(np.eye(4), (3, 1, 1)),
+        "joints": np.zeros((count, 4), np.int32),
+        "weights": np.full((count, 4), 0.25, np.float32),
+        "rotations": np.zeros((2, 3, 4), np.float32),
+        "translations": np.zeros((2, 3, 3), np.float32),
+    } | lies
+    skeleton = Skeleton(("a", "b", "c"), good["parents"], good["rest"])
+    clip = Animation("walk", np.arange(2, dtype=np.float32), good["rotations"], good["translations"])
+    return replace(scene, skeleton=skeleton, animations=(clip,), joints=good["joints"], weights=good["weights"])
+
+
+def painted(scene, place):
+    return replace(scene, materials=(Material("a", textures={"base_color": place}),))
+
+
 LIES = {
-    "faces": lambda a: a.fill(99),
-    "vertices": lambda a: a.fill(np.nan),
-    "material": lambda a: a.fill(7),
-    "part": lambda a: a.fill(-1),
+    "faces": filled("faces", 99),
+    "vertices": filled("vertices", np.nan),
+    "material": filled("material", 7),
+    "part": filled("part", -1),
+    "a picture at infinity": lambda scene: painted(scene, float("inf")),
+    "joints in a circle": lambda scene: skinned(scene, parents=np.array([2, 0, 1], np.int32)),
+    "a joint above itself": lambda scene: skinned(scene, parents=np.array([-1, 1, 1], np.int32)),
+    "joints above nothing": lambda scene: skinned(scene, parents=np.array([-1, 0, 9], np.int32)),
+    "parents that are no places": lambda scene: skinned(scene, parents=np.array([-1.0, 0, 0])),
+    "too few parents": lambda scene: skinned(scene, parents=np.array([-1, 0], np.int32)),
+    "too few poses": lambda scene: skinned(scene, rest=np.tile(np.eye(4), (2, 1, 1))),
+    "poses of another shape": lambda scene: skinned(scene, rest=np.zeros((3, 3))),
+    "too few bound vertices": lambda scene: skinned(scene, joints=np.zeros((1, 4), np.int32)),
+    "fewer weights than joints": lambda scene: skinned(scene, weights=np.zeros((len(scene.vertices), 2), np.float32)),
+    "too few turns": lambda scene: skinned(scene, rotations=np.zeros((1, 3, 4), np.float32)),
+    "turns of other joints": lambda scene: skinned(scene, rotations=np.zeros((2, 2, 4), np.float32)),
+    "flat moves": lambda scene: skinned(scene, translations=np.zeros(2, np.float32)),
 }
 
 
 @pytest.mark.parametrize("name", LIES)
 def test_what_a_child_says_is_not_believed(tmp_path, name):
-    scene = scene_of(tmp_path)
-    changed = getattr(scene, name).copy()
-    LIES[name](changed)
-    object.__setattr__(scene, name, changed)
-    write_scene(scene, tmp_path / "a.safetensors")
+    write_scene(LIES[name](scene_of(tmp_path)), tmp_path / "a.safetensors")
     with pytest.raises(MaquetteError, match="unreadable: what was read of it is no scene"):
         read_scene(tmp_path / "a.safetensors")
+
+
+def test_a_good_skin_is_believed(tmp_path):
+    scene = skinned(scene_of(tmp_path))
+    write_scene(scene, tmp_path / "a.safetensors")
+    same(read_scene(tmp_path / "a.safetensors"), scene)
+
+
+def test_a_fork_holds_none_of_its_parents_pipes(monkeypatch, tmp_path):
+    def look(job):
+        held = {number: os.readlink(f"/proc/self/fd/{number}") for number in range(1024) if _open(number)}
+        (tmp_path / "held").write_text(json.dumps(held))
+
+    monkeypatch.setattr(reading_child, "_parse", look)
+    one, other = os.pipe()
+    assert reading_child._forked({}) == 0
+    held = json.loads((tmp_path / "held").read_text())
+    os.close(one), os.close(other)
+    assert set(held) <= {"0", "1", "2"} and held["0"] == os.devnull
+
+
+def _open(number):
+    return os.path.lexists(f"/proc/self/fd/{number}")
+
+
+def test_only_a_file_of_its_own_is_taken_for_what_was_read(tmp_path):
+    write_scene(scene_of(tmp_path), tmp_path / "elsewhere")
+    ways = (os.mkfifo, lambda path: path.symlink_to(tmp_path / "elsewhere"), lambda path: None)
+    for number, leave in enumerate(ways):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        leave(folder / reading_child.SCENE)
+        with pytest.raises(MaquetteError, match="has left no scene"):
+            reading_apart._result(folder, 0, Confinement())
+    (folder / reading_child.ERROR).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MaquetteError, match="has left no scene"):
+        reading_apart._result(folder, 0, Confinement())
 
 
 def test_a_scene_file_that_is_none_is_refused(tmp_path):

@@ -127,13 +127,20 @@ class Readers:
 def _result(folder: Path, code: int | None, bounds: Confinement) -> Scene:
     if code is None or code == -signal.SIGXCPU:
         raise MaquetteError(f"deadline: parsing took longer than {bounds.seconds} s")
-    if (folder / ERROR).is_file():
+    if _plain(folder / ERROR):
         with (folder / ERROR).open(encoding="utf-8", errors="replace") as file:
             raise MaquetteError(file.read(1000))
     if code != 0:
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         raise MaquetteError(f"crashed: the process that parsed it ended with {how}")
+    if not _plain(folder / SCENE):
+        raise MaquetteError("crashed: the process that parsed it has left no scene")
     return read_scene(folder / SCENE)
+
+
+def _plain(path: Path) -> bool:
+    """Whether it is a file of its own: a link leads elsewhere, and a pipe is waited for in vain."""
+    return path.is_file() and not path.is_symlink()
 
 
 READERS = Readers(most=max(1, min(4, os.cpu_count() or 1)))

@@ -52,6 +52,13 @@ def _parse(job: Mapping[str, Any]) -> None:
         (folder / ERROR).write_text("memory: it needed more than a reader may have", encoding="utf-8")
 
 
+def _let_go() -> None:
+    """Of the pipes of jobs and answers: a file that takes a fork over must not answer for those after it."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.closerange(3, 1024)
+
+
 def _forked(job: Mapping[str, Any]) -> int:
     """How the fork that read a file ended."""
     child = os.fork()
@@ -59,6 +66,7 @@ def _forked(job: Mapping[str, Any]) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
+        _let_go()
         _parse(job)
         code = 0
     except BaseException:  # a fork must not go on as its parent

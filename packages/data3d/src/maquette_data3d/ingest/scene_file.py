@@ -58,7 +58,7 @@ def read_scene(path: Path) -> Scene:
         scene = _scene(about, arrays)
         _check(scene)
         return scene
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         words = " ".join(str(error).split())[:120]
         raise MaquetteError(f"unreadable: what was read of it is no scene ({words})") from None
 
@@ -113,12 +113,33 @@ def _check(scene: Scene) -> None:
         _within("textures", np.array([*material.textures.values()], np.int64), 0, len(scene.images))
     if not np.isfinite(scene.vertices[scene.faces]).all():
         raise ValueError("a corner is not finite")
-    if scene.skeleton is not None and scene.joints is not None:
-        count = len(scene.skeleton.names)
+    if scene.skeleton is not None:
+        _check_skeleton(scene, scene.skeleton)
+    count = 0 if scene.skeleton is None else len(scene.skeleton.names)
+    for clip in scene.animations:
+        frames = (len(clip.times), count)
+        if clip.rotations.shape != (*frames, 4) or clip.translations.shape != (*frames, 3):
+            raise ValueError(f"the frames of '{clip.name}' differ in number")
+
+
+def _check_skeleton(scene: Scene, skeleton: Skeleton) -> None:
+    count = len(skeleton.names)
+    if skeleton.parents.shape != (count,) or skeleton.rest.shape != (count, 4, 4):
+        raise ValueError("its joints differ in number")
+    _within("parents", skeleton.parents, -1, count)
+    above = skeleton.parents
+    for _ in range(count.bit_length()):  # each time twice as far up
+        above = np.where(above < 0, -1, above[above])
+    if (above >= 0).any():
+        raise ValueError("its joints go round in a circle")
+    if scene.joints is not None and scene.weights is not None:
+        if scene.joints.shape != scene.weights.shape or scene.joints.shape[:-1] != (len(scene.vertices),):
+            raise ValueError("its vertices' joints differ in number")
         _within("joints", scene.joints, 0, count)
-        _within("parents", scene.skeleton.parents, -1, count)
 
 
 def _within(name: str, places: np.ndarray, lowest: int, end: int) -> None:
+    if not np.issubdtype(places.dtype, np.integer):
+        raise ValueError(f"'{name}' is {places.dtype}")
     if places.size and not (lowest <= places.min() and places.max() < end):
         raise ValueError(f"'{name}' points outside of {end}")
