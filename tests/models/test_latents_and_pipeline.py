@@ -19,7 +19,7 @@ from maquette import plugins
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.runs import load_run
-from maquette.testing import check_dataset, check_pipeline
+from maquette.testing import check_dataset, check_pipeline, check_pipeline_on_device, stand_in_device
 from maquette.types import Request
 from maquette_models.latents import latents
 from maquette_models.latents.latents import Latents, LatentsConfig
@@ -144,6 +144,11 @@ def test_cache_is_used_and_renewed(runs: Path, tmp_path: Path, monkeypatch: pyte
     repaired = ready(dataset(tmp_path))
     assert torch.equal(first.splits["train"].latent, repaired.splits["train"].latent)
     assert cache.stat().st_size > 1000
+    cache.unlink()
+    with stand_in_device():
+        there = ready(dataset(tmp_path))
+    assert there.splits["train"].latent.device.type == "cpu"
+    torch.testing.assert_close(there.splits["train"].latent, first.splits["train"].latent)
     ready(dataset(tmp_path, mirror=False))
     assert len(list(copy.glob("latents-*.safetensors"))) == 2
 
@@ -165,6 +170,11 @@ def pipeline(runs: Path) -> Any:
 
 def test_pipeline_contract(pipeline: Any) -> None:
     check_pipeline(pipeline, Request(prompt="a red ball", seed=3))
+
+
+def test_models_compute_on_another_device(runs: Path) -> None:
+    asked = Request(prompt="a red ball", seed=3, steps=4, options={"cache": 0.3})
+    check_pipeline_on_device(lambda: open_pipeline(runs / "flow"), asked)
 
 
 def test_requests_do_not_disturb_each_other(pipeline: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from maquette.cli import cli
 from maquette.cli import run as call
 from maquette.errors import MaquetteError
 from maquette.runs import RunFolder
-from maquette.testing import check_pipeline
+from maquette.testing import check_pipeline, check_pipeline_on_device
 from maquette.types import Asset, Mesh, Request
 from maquette_kernels.ops import MeshQuery
 from maquette_models.editing import mesh_edits
@@ -72,6 +73,13 @@ def moved(one: Mesh, other: Mesh, mask: np.ndarray) -> np.ndarray:
 
 def test_pipeline_contract(pipeline: Any, box: Mesh) -> None:
     check_pipeline(pipeline, request(box))
+
+
+@pytest.mark.parametrize("options", [UPPER, {**UPPER, "release": 0.0}, {"variation": 0.5}])
+def test_models_compute_on_another_device(run: Path, box: Mesh, options: dict[str, Any]) -> None:
+    block = {"name": "edit", "extract": EXTRACT, "rounds": 2, "candidates": 2}
+    asked = replace(request(box, **options), steps=3)
+    check_pipeline_on_device(lambda: open_pipeline(run, block), asked)
 
 
 def test_outside_the_region_the_surface_stays_and_inside_it_does_not(pipeline: Any, box: Mesh) -> None:

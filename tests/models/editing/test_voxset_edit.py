@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
-from maquette.testing import check_pipeline
+from maquette.testing import check_pipeline, check_pipeline_on_device
 from maquette.types import Mesh, Request
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig, extract
 from maquette_models.editing.regions import region_mask
@@ -62,6 +63,12 @@ def decoded(pipeline: Any, asked: Request, monkeypatch: pytest.MonkeyPatch) -> S
 
 def test_pipeline_contract(pipeline: Any, ball: Mesh) -> None:
     check_pipeline(pipeline, request(ball))
+
+
+def test_models_compute_on_another_device(pipeline: Any, ball: Mesh) -> None:
+    block = {"name": "voxset_edit", "extract": EXTRACT, "candidates": 2}
+    asked = replace(request(ball), steps=3)
+    check_pipeline_on_device(lambda: open_pipeline(pipeline.config.run, block), asked)
 
 
 def test_outside_the_region_the_surface_is_the_given_one_and_inside_it_is_not(pipeline: Any, ball: Mesh) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
-from maquette.testing import check_dataset
+from maquette.testing import check_dataset, check_pipeline_on_device
 from maquette.types import Mesh, Request
 from maquette_models.mesh_tokens.choice import Choice
 from maquette_models.mesh_tokens.mesh_dataset import MeshTokens, MeshTokensConfig
@@ -106,6 +106,11 @@ def test_overfitted_meshes_come_back_exactly(run: Path) -> None:
     for sample in ready(limit=4, max_faces=12).splits["train"]:
         asset = pipeline(Request(mesh=sample.mesh))
         assert np.array_equal(quantise(asset.mesh, 32), quantise(sample.mesh, 32)) and not asset.metadata["cut"]
+
+
+def test_models_compute_on_another_device(run: Path) -> None:
+    asked = Request(mesh=ready(limit=1, max_faces=12).splits["train"][0].mesh)
+    check_pipeline_on_device(lambda: open_pipeline(run, {"temperature": 0.0}), asked)
 
 
 def test_requests_do_not_see_each_other(run: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from maquette.assets import export, import_asset, open_pipeline
 from maquette.cli import cli, run
 from maquette.errors import MaquetteError
+from maquette.testing import check_pipeline_on_device
 from maquette.types import Asset, Mesh, Request
 
 
@@ -24,6 +25,10 @@ def test_faces_get_the_parts_that_they_are(pipeline, toy_parts):
     assert asset.mesh.part_names == ("board", "post") and asset.metadata["parts"] == ["board", "post"]
     assert ((asset.mesh.part == 0) == (part == 4)).mean() > 0.95
     assert asset.mesh.vertices is mesh.vertices and asset.mesh.faces is mesh.faces
+
+
+def test_models_compute_on_another_device(parts_run, toy_parts):
+    check_pipeline_on_device(lambda: open_pipeline(parts_run), Request(mesh=toy_parts.table(20_001)[0]))
 
 
 def test_place_and_size_make_no_difference(pipeline, toy_parts):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from maquette.assets import import_asset, open_pipeline
 from maquette.errors import MaquetteError
-from maquette.testing import check_dataset
+from maquette.testing import check_dataset, check_pipeline_on_device
 from maquette.types import Asset, Material, Mesh, Request
 from maquette_data3d import sample_shape
 from maquette_models.rigging.evaluation import KnownRig, rig_errors, rig_figures
@@ -46,6 +46,10 @@ def assert_valid(asset: Asset, influences: int = 4) -> None:
     assert skin.weights.shape == skin.joints.shape and skin.weights.shape[0] == len(mesh.vertices)
     assert skin.weights.shape[1] <= influences
     assert (skin.weights >= 0).all() and np.allclose(skin.weights.sum(axis=1), 1, atol=1e-5)
+
+
+def test_models_compute_on_another_device(rig_run: Path, creature: Mesh) -> None:
+    check_pipeline_on_device(lambda: open_pipeline(rig_run, {"threshold": 1.0}), Request(mesh=creature))
 
 
 def test_datasets_resume_exactly(rig_shards: list[str]) -> None:

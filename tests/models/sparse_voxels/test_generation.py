@@ -15,7 +15,7 @@ from maquette.config import RunConfig, load, read_yaml
 from maquette.errors import MaquetteError
 from maquette.runner import train
 from maquette.runs import load_run
-from maquette.testing import check_dataset
+from maquette.testing import check_dataset, check_pipeline_on_device, stand_in_device
 from maquette.types import Asset, Request
 from maquette_models.shards import read_shards
 from maquette_models.sparse_voxels.sparse_latents import SparseLatents, SparseLatentsConfig
@@ -109,6 +109,26 @@ def test_a_damaged_cache_is_made_anew(shards: str, folder: Path) -> None:
         cache.unlink()  # the file is mapped: another one in its place, not other bytes in it
         cache.write_bytes(b"broken")
     assert torch.equal(latents(shards, folder, mirror=False).splits["val"].latent, before)
+
+
+def test_latents_are_encoded_on_another_device(shards: str, folder: Path) -> None:
+    before = latents(shards, folder, mirror=False).splits["val"]
+    for cache in (folder / "sparse_vae").glob("sparse-latents-*.safetensors"):
+        cache.unlink()
+    with stand_in_device():
+        made = latents(shards, folder, mirror=False).splits["val"]
+    assert made.latent.device.type == "cpu" and torch.equal(made.voxels, before.voxels)
+    torch.testing.assert_close(made.latent, before.latent, atol=1e-4, rtol=1e-4)
+
+
+def test_models_compute_on_another_device(folder: Path) -> None:
+    pipeline = open_pipeline(folder / "sparse_dit")
+    asked = next(
+        r
+        for r in (Request("a red chair", seed, steps=3) for seed in range(9))
+        if isinstance(pipeline.batch([r])[0], Asset)
+    )
+    check_pipeline_on_device(lambda: open_pipeline(folder / "sparse_dit"), asked)
 
 
 def test_a_mesh_depends_on_its_request_alone(folder: Path) -> None:

@@ -16,7 +16,7 @@ from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.finishing import finish
 from maquette.placement import in_unit_cube
-from maquette.testing import check_pipeline
+from maquette.testing import check_pipeline, check_pipeline_on_device
 from maquette.types import Asset, Material, Mesh, Request
 from maquette_models.surface_points import sampled
 from maquette_models.texturing.baking import baked, layouts, share_shown
@@ -50,6 +50,11 @@ def pixels(mesh: Mesh, place: int) -> np.ndarray:
 
 def test_pipeline_contract(pipeline: Texture) -> None:
     check_pipeline(pipeline, Request("a red box", seed=3, mesh=box()))
+
+
+def test_models_compute_on_another_device(toy_runs: Path) -> None:
+    asked = Request("a red box", seed=3, steps=3, mesh=box(), options={"size": 32})
+    check_pipeline_on_device(lambda: open_pipeline(toy_runs / "flow"), asked)
 
 
 def test_shape_and_coordinates_stay_bit_by_bit_and_size_does_not_matter(pipeline: Texture) -> None:

@@ -18,7 +18,7 @@ from maquette import plugins
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.placement import in_unit_cube
-from maquette.testing import check_dataset, check_pipeline
+from maquette.testing import check_dataset, check_pipeline, check_pipeline_on_device
 from maquette.types import Request
 from maquette_models.texturing.view_attributes import decoded
 from maquette_models.texturing.view_painter import KnownPictures
@@ -103,6 +103,10 @@ def test_pictures_come_back_from_tokens(seed, views, patch):
 
 def test_pipeline_contract(pipeline, toy):
     check_pipeline(pipeline, Request("a red box", seed=3, mesh=toy.mesh_of(1)))
+
+
+def test_models_compute_on_another_device(run: Path, toy) -> None:
+    check_pipeline_on_device(lambda: open_pipeline(run), Request("a red box", seed=3, steps=3, mesh=toy.mesh_of(1)))
 
 
 def color(asset):

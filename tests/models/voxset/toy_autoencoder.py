@@ -71,7 +71,7 @@ class ToyAutoencoder(nn.Module):
         return colors.transpose(1, 2).unflatten(2, [resolution] * 3)
 
     def nearest(self, latent: Tensor, positions: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-        axis = (torch.arange(resolution) + 0.5) / resolution - 0.5
+        axis = (torch.arange(resolution, device=latent.device) + 0.5) / resolution - 0.5
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(1, -1, 3)
         where = to_space(positions, self.config.anchor_resolution)
         found = torch.cdist(grid.expand(len(latent), -1, -1), where).min(dim=-1)

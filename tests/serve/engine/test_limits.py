@@ -10,14 +10,16 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maquette.errors import MaquetteError
+from maquette.inference_device import VARIABLE
 from maquette_serve.engine.calibration import PassCost, calibrate, measured
 from maquette_serve.engine.call_queue import CallQueue
 from maquette_serve.engine.memory import GIB, Peak, free_memory, told
-from maquette_serve.engine.worker import EngineSetup, prepare
+from maquette_serve.engine.worker import EngineSetup, prepare, take_device
 
 _spec = importlib.util.spec_from_file_location("virtual_engine", Path(__file__).parent / "virtual_engine.py")
 virtual = importlib.util.module_from_spec(_spec)
@@ -164,3 +166,15 @@ def test_memory_is_measured_while_it_is_held():
     if sys.platform == "linux":
         assert 40e6 < peak.risen < 120e6
     assert told(len(held) * 100) == "4.7 GiB"
+
+
+@pytest.mark.parametrize(("number", "device", "shared"), [(0, "cuda:0", 2), (1, "cuda:1", 1), (2, "cuda:0", 2)])
+def test_engines_share_the_gpus_out(number: int, device: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.device] = []
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert take_device(EngineSetup({}, sharers=3, number=number)) == shared
+    assert taken == [torch.device(device)]
+    assert take_device(EngineSetup({}, sharers=3, number=number, device="cpu")) == 3 and len(taken) == 1

@@ -30,6 +30,7 @@ from maquette.ownership import Ownership
 from maquette.secrets import holds_secret
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 # "${name:" that no backslash takes its meaning from.
@@ -172,8 +173,8 @@ class Run:
     step: int
 
 
-def load_run(folder: str | Path) -> Run:
-    """Rebuild a run's model from its configuration and load its averaged weights, in eval mode.
+def load_run(folder: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Rebuild a run's model from its configuration and load its averaged weights, in eval mode, onto a device.
 
     Raises:
         MaquetteError: not a run, no whole checkpoint, or weights that do not fit the model.
@@ -189,7 +190,7 @@ def load_run(folder: str | Path) -> Run:
     model = build_model(config)
     load_weights(model, found.read(checkpoint.weights_part(found.parts)), str(found.path))
     facts = cast(dict[str, Any], OmegaConf.to_container(config.facts))
-    return Run(run.path, config, facts, model.eval(), int(found.state["step"]))
+    return Run(run.path, config, facts, model.eval().to(device), int(found.state["step"]))
 
 
 def build_model(config: DictConfig) -> nn.Module:

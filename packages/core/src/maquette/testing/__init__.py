@@ -8,9 +8,11 @@ from maquette.testing.checks import (
     check_exporter,
     check_objective,
     check_pipeline,
+    check_pipeline_on_device,
 )
 from maquette.testing.fake_nvml import FakeGpu, FakeNvml
 from maquette.testing.ranks import run_ranks
+from maquette.testing.stand_in_device import stand_in_device
 from maquette.testing.strategies import check_strategy
 from maquette.testing.tiny_transformer import TinyObjective, TinyTransformer, tiny_batch
 
@@ -26,7 +28,9 @@ __all__ = [
     "check_exporter",
     "check_objective",
     "check_pipeline",
+    "check_pipeline_on_device",
     "check_strategy",
     "run_ranks",
+    "stand_in_device",
     "tiny_batch",
 ]

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from maquette.engine.randomness import drawing
+from maquette.testing.stand_in_device import NAME, computations, stand_in_device
 from maquette.types import Asset, Mesh, Request
 
 
@@ -140,6 +141,32 @@ def check_pipeline(pipeline: Any, request: Request) -> None:
     together = pipeline.batch([other, request])
     assert len(together) == 2, "batch() must give one asset a request"
     assert np.allclose(together[1].mesh.vertices[:1], first.mesh.vertices[:1], atol=1e-3), "company changes the mesh"
+
+
+def check_pipeline_on_device(opened: Callable[[], Any], request: Request) -> None:
+    """What models of a pipeline compute is computed on a device that is not the CPU, and the asset is the same.
+
+    Args:
+        opened: opens the pipeline, whose runs come onto `maquette.inference_device`.
+        request: to be met.
+    """
+    one = opened()(request).mesh
+    with stand_in_device():
+        before = computations()
+        two = opened()(request).mesh
+        assert computations() > before, (
+            f"nothing was computed on {NAME}; open runs with load_run(..., inference_device())"
+        )
+    a, b = (torch.from_numpy(mesh.vertices) for mesh in (one, two))
+    for some, others in ((a, b), (b, a)):
+        away = [torch.cdist(part, others).amin(dim=1).max() for part in torch.split(some, 1024)]
+        assert max(away) < 1e-3, "the mesh is another one than on the CPU"
+    if one.colors is not None and one.colors.shape == two.colors.shape:
+        assert np.abs(one.colors.astype(float) - two.colors).mean() < 1, "its colours are others than on the CPU"
+    if one.skin is not None:
+        assert np.allclose(one.skin.weights, two.skin.weights, atol=1e-3), "its weights are others than on the CPU"
+    if one.part is not None:
+        assert (one.part == two.part).mean() > 0.99, "its parts are others than on the CPU"
 
 
 def assert_equal_batches(one: Mapping[str, Any], two: Mapping[str, Any], message: str) -> None:

@@ -27,12 +27,12 @@ def agreement(field: Guided, latent: Tensor, free: Tensor, seed: int) -> Tensor:
         seed: of the noises.
     """
     if takes_guidance(field.model):
-        field = field.given(guidance=torch.ones(len(latent)))
+        field = field.given(guidance=torch.ones(len(latent), device=latent.device))
     generator = torch.Generator().manual_seed(fold("agreement", seed))
-    times = (torch.arange(TIMES) + 0.5) / TIMES
-    gain = torch.zeros(len(latent))
+    times = ((torch.arange(TIMES) + 0.5) / TIMES).to(latent.device)
+    gain = torch.zeros(len(latent), device=latent.device)
     for t in times:
-        noise = torch.randn(latent.shape[1:], generator=generator)
+        noise = torch.randn(latent.shape[1:], generator=generator).to(latent.device)
         x, rows = blend(latent, noise, t), t.expand(len(latent))
         without, conditional = (
             ((field.velocity(x, rows, condition) - (noise - latent)).square() * free).flatten(1).sum(dim=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, moved
 from maquette.runs import RunFolder
 from maquette.types import Mesh
 from maquette_models.editing.inpainting import inpaint, slerp, vary
@@ -66,8 +67,8 @@ class Edit(MeshEdits, TextTo3D):
 
     def latent(self, mesh: Mesh) -> Tensor:
         """The normalised latent [1,C,L,L,L] of a mesh."""
-        grids = mesh_grids(mesh, self.resolution, self.truncation)
-        return (self.autoencoder.encode(*grids) - self.mean) / self.std
+        grids = moved(mesh_grids(mesh, self.resolution, self.truncation), self.stage.device)
+        return (self.autoencoder.encode(*grids).to(CPU) - self.mean) / self.std
 
     def renewed(self, task: Task, mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Of several candidates the one that agrees best with the prompt where the mask is, beside the mesh's own other
@@ -76,13 +77,14 @@ class Edit(MeshEdits, TextTo3D):
         rounds, count = self.count(task, "rounds"), self.count(task, "candidates")
         own = self.latent(task.mesh)
         field, known = led(self.stage, task, own, count), own.expand(count, *self.latent_shape[1:])
+        known, free = moved((known, free), self.stage.device)
         if release:
             settle = fraction(task.options.get("settle", self.config.settle), "settle", EDIT)
             latent = vary(field, known, release, times, task.generator, free=free, settle=settle)
         else:
             latent = inpaint(field, known, free, times, rounds=rounds, generator=task.generator)
         best = best_of(field, torch.where(free, latent, known), free, task.order.seed)
-        return self.fields(latent[best : best + 1])
+        return self.fields(latent[best : best + 1].to(CPU))
 
     def varied(self, task: Task, kind: str) -> tuple[Tensor, Tensor]:
         """Like the mesh, or between it and another one."""
@@ -96,7 +98,8 @@ class Edit(MeshEdits, TextTo3D):
             start = slerp(own, self.latent(options["toward"]), at)
             strength = fraction(options.get("strength", 0.4), "strength", EDIT)
         field = led(self.stage, task, own, 1)
-        return self.fields(vary(field, start, strength, task.times(self.stage), task.generator))
+        start = start.to(self.stage.device)
+        return self.fields(vary(field, start, strength, task.times(self.stage), task.generator).to(CPU))
 
 
 def coarse(mask: NDArray[np.bool_], side: int) -> Tensor:

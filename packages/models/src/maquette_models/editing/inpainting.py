@@ -33,7 +33,7 @@ def inpaint(
     """
     noise = _normal(known, generator)
     x = _normal(known, generator)
-    for t, t_next in pairwise(times):
+    for t, t_next in pairwise(times.to(known.device)):
         last = float(t_next) == 0.0
         for again in reversed(range(1 if last else rounds)):
             x = torch.where(free, x, blend(known, noise, t))
@@ -61,8 +61,8 @@ def vary(
     late enough not to speak against what is wanted, early enough for the rest to join it.
     """
     noise = _normal(known, generator)
-    x = blend(known, noise, torch.tensor(strength))
-    steps = [torch.tensor(strength), *[t for t in times if float(t) < strength]]
+    steps = torch.stack([torch.tensor(strength), *[t for t in times if float(t) < strength]]).to(known.device)
+    x = blend(known, noise, steps[0])
     for t, t_next in pairwise(steps):
         if free is not None and float(t) <= settle:
             x = torch.where(free, x, blend(known, noise, t))
@@ -92,4 +92,4 @@ def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator)
+    return torch.randn(like.shape, generator=generator).to(like.device)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maquette.inference_device import CPU, moved
 from maquette_models.editing.edit import coarse
 from maquette_models.editing.inpainting import vary
 from maquette_models.editing.mesh_edits import EDIT, EditSettings, MeshEdits, Task, best_of, led
@@ -56,18 +57,19 @@ class VoxSetEdit(MeshEdits, VoxSet):
         `count`."""
         cloud = mesh_cloud(task.mesh, POINTS, POINTS // 4, task.order.seed)
         positions = self._anchors(task, cloud, strength)
-        latent = self.autoencoder.encode(cloud, Anchors(positions[None], whole(len(positions))))
-        known = filled_up((latent - self.latents.mean) / self.latents.std)
+        seen = moved((cloud, Anchors(positions[None], whole(len(positions)))), self.latents.device)
+        known = filled_up((self.autoencoder.encode(*seen).to(CPU) - self.latents.mean) / self.latents.std)
         field = led(self.latents, task, known[:, : len(positions)], count, {"positions": positions[None]})
-        rows = known.expand(count, -1, -1)
+        rows = known.expand(count, -1, -1).to(self.latents.device)
         made = vary(field, rows, strength, task.times(self.latents), task.generator)
-        chosen = filled_up(free[0, 0][tuple(positions.long().T)][None, :, None])
-        row = made[best_of(field, made, chosen, task.order.seed), : len(positions)]
+        chosen = filled_up(free[0, 0][tuple(positions.long().T)][None, :, None]).to(made.device)
+        row = made[best_of(field, made, chosen, task.order.seed), : len(positions)].to(CPU)
         return self.fields(Sampled(row.float() * self.latents.std + self.latents.mean, positions))
 
     def _anchors(self, task: Task, cloud: SurfaceCloud, strength: float) -> Tensor:
         """Of the mesh's own structure, varied: where the tokens are, [N,3]."""
         own = occupancy(cloud.points[0], self.side)[None].float()
         field = led(self.structure, task, own, 1)
-        grid = vary(field, own, strength, task.times(self.structure), task.generator)
+        own = own.to(self.structure.device)
+        grid = vary(field, own, strength, task.times(self.structure), task.generator).to(CPU)
         return choose_anchors([occupied_voxels(grid[0])], [self.tokens], [task.order.seed]).positions[0]

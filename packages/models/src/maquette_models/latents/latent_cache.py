@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from maquette.durable import whole_file
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.shards import read_shards, shard_facts, shards_fingerprint
@@ -60,7 +61,7 @@ def encode_shards(shards: str, autoencoder: str, mirror: bool, reader: str) -> E
     The cache is `<autoencoder>/latents-<key>.safetensors`; its key covers the autoencoder's weights, the
     shards' index and `mirror`, so that a stale cache is never read.
     """
-    model = load_run(autoencoder).model.requires_grad_(False)
+    model = load_run(autoencoder, inference_device()).model.requires_grad_(False)
     facts = shard_facts(shards, reader)
     key = hashlib.sha256()
     key.update(f"{FORMAT} {mirror} {weights_hash(model)} {shards_fingerprint(shards)}".encode())
@@ -81,11 +82,12 @@ def encode_split(model: nn.Module, batches: Iterable[dict[str, Any]], mirror: bo
     originals."""
     latents: list[list[Tensor]] = [[], []]
     labels, captions, ids = [], [], []
+    device = next(model.parameters()).device
     for batch in track(batches, "Encoding batches of shapes"):
-        tsdf, color = batch["tsdf"], batch["color"]
-        latents[0].append(model.encode(tsdf, color).float())
+        tsdf, color = moved((batch["tsdf"], batch["color"]), device)
+        latents[0].append(model.encode(tsdf, color).float().to(CPU))
         if mirror:
-            latents[1].append(model.encode(tsdf.flip(2), color.flip(2)).float())
+            latents[1].append(model.encode(tsdf.flip(2), color.flip(2)).float().to(CPU))
         labels.append(batch["class_id"])
         captions += batch["caption"]
         ids += batch["id"]

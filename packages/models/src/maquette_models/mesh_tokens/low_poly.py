@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.inference_device import inference_device
 from maquette.runs import load_run
 from maquette.types import Asset, Mesh, Request
 from maquette_models.mesh_tokens.augmentation import LONGEST, frame, place
@@ -63,7 +64,7 @@ class LowPoly:
 
     def __init__(self, config: LowPolyConfig) -> None:
         self.config = config
-        run = load_run(config.run)
+        run = load_run(config.run, inference_device())
         if not isinstance(run.model, MeshTransformer):
             raise MaquetteError(
                 f"'{config.run}' is no run of a mesh transformer; give one whose model is 'mesh_transformer'"

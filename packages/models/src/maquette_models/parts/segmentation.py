@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.runs import load_run
@@ -66,10 +67,11 @@ class Segmentation(OneByOne):
 
     def __init__(self, config: SegmentationConfig) -> None:
         self.config = config
-        model = load_run(config.run).model
+        model = load_run(config.run, inference_device()).model
         if not isinstance(model, PartSegmenter):
             raise MaquetteError(f"'{config.run}' labels no parts; give a run of examples/configs/parts.yaml")
         self.model = model.requires_grad_(False)
+        self.device = next(model.parameters()).device
 
     def __call__(self, request: Request) -> Asset:
         """The mesh with its parts.
@@ -103,10 +105,10 @@ class Segmentation(OneByOne):
     def likelihoods(self, read: Places, asked: Places, color: bool = True) -> Tensor:
         """Of the kinds at places that are asked for, [Q, kinds], seen from those that are read."""
         features = [point_features(at.normals, at.colors if color else None)[None] for at in (read, asked)]
-        points = read.points[None]
+        (points, places), features = moved(([read.points[None], asked.points[None]], features), self.device)
         rows = [slice(start, start + self.config.chunk) for start in range(0, len(asked.points), self.config.chunk)]
-        parts = [self.model(points, features[0], asked.points[None, own], features[1][:, own])[0] for own in rows]
-        return torch.cat(parts).softmax(dim=-1)
+        parts = [self.model(points, features[0], places[:, own], features[1][:, own])[0] for own in rows]
+        return torch.cat(parts).softmax(dim=-1).to(CPU)
 
     def _settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
         for key in options:

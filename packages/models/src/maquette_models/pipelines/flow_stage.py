@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from maquette import plugins
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, moved
 from maquette.runs import Run
 from maquette.types import Request
 from maquette_models.adapters.adapter_rack import AdapterRack
 from maquette_models.conditioners.request_batch import batch_of, class_named
 from maquette_models.pipelines.exact_batches import ExactBatches
 from maquette_models.pipelines.option_values import fraction
-from maquette_models.pipelines.step_cache import TOLERANCE, StepCache
+from maquette_models.pipelines.step_cache import TOLERANCE, FirstVelocity, StepCache
 from maquette_models.samplers.guidance import Guided
 from maquette_models.samplers.sampler import State
 
@@ -94,8 +95,8 @@ class SampledFlow:
 
     @property
     def result(self) -> Tensor:
-        """What the noise has come to: [1,...] as the noise was given, normalised as the run's data was."""
-        return self.state.x if self.count is None else self.state.x[:, : self.count]
+        """What the noise has come to: [1,...] as the noise was given, normalised as the run's data was; on the CPU."""
+        return (self.state.x if self.count is None else self.state.x[:, : self.count]).to(CPU)
 
 
 class FlowStage:
@@ -104,6 +105,7 @@ class FlowStage:
     def __init__(self, run: Run, config: FlowStageConfig) -> None:
         self.config = config
         self.model = run.model.requires_grad_(False)
+        self.device = next(self.model.parameters()).device
         self.batched = ExactBatches(self.model, config.max_batch)
         self.takes_guidance = bool(getattr(self.model.config, "guidance_embedding", False))
         self.mean, self.std = (torch.tensor(run.facts[key]) for key in ("latent_mean", "latent_std"))
@@ -157,7 +159,7 @@ class FlowStage:
 
         Args:
             request: its prompt, class, pictures or mesh are the condition, whichever the run was trained on.
-            noise: standard normal.
+            noise: standard normal, on any device.
             tokens: what belongs to the tokens [1,N,...], such as `positions`; the same with and without the condition.
 
         Raises:
@@ -165,11 +167,14 @@ class FlowStage:
         """
         conditioner, request = self.model.conditioner, self.complete(request)
         count = noise.shape[1] if tokens else None
+        noise, tokens = noise.to(self.device), moved(dict(tokens or {}), self.device)
         if tokens and count is not None:
             noise = filled_up(noise)
-            tokens = {key: filled_up(value) for key, value in {"token_mask": whole(count), **tokens}.items()}
+            tokens = {
+                key: filled_up(value) for key, value in {"token_mask": whole(count, self.device), **tokens}.items()
+            }
         condition, null = (
-            self.model.encode_condition({**prepared, **(tokens or {})})
+            self.model.encode_condition({**prepared, **tokens})
             for prepared in (conditioner.prepare(batch_of(conditioner, request)), conditioner.null(1))
         )
         assert request.guidance is not None  # completed
@@ -193,7 +198,7 @@ class FlowStage:
         """One step of each of several flows of one key."""
         if self.adapters is not None:
             self.adapters.wear(flows[0].adapter)
-        t, t_next = (torch.stack([flow.times[flow.done + ahead] for flow in flows]) for ahead in (0, 1))
+        t, t_next = (self._at([flow.times[flow.done + ahead] for flow in flows]) for ahead in (0, 1))
         state = State.join([flow.state for flow in flows])
         field: Guided | FirstVelocity = self.guided(flows)  # samplers may ask it for more than velocities
         if flows[0].cache is not None:
@@ -210,11 +215,14 @@ class FlowStage:
     def _take_over(self, flow: SampledFlow) -> None:
         """The steps that follow, as far as the velocity is near enough to the last one; the last step never is."""
         while flow.cache is not None and flow.done < flow.steps - 1 and flow.cache.serves(flow.state.x):
-            t, t_next = flow.times[flow.done, None], flow.times[flow.done + 1, None]
+            t, t_next = self._at([flow.times[flow.done]]), self._at([flow.times[flow.done + 1]])
             velocity = flow.cache.velocity
             flow.state = self.sampler.step(lambda x, t, velocity=velocity: velocity, flow.state, t, t_next)
             flow.cache = flow.cache.reused()
             flow.done += 1
+
+    def _at(self, times: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(times)).to(self.device)
 
     def guided(self, flows: Sequence[SampledFlow]) -> Guided:
         """The guided velocity field of several flows, a row each."""
@@ -222,7 +230,7 @@ class FlowStage:
             self.batched,
             joined([flow.condition for flow in flows]),
             joined([flow.null for flow in flows]),
-            torch.tensor([flow.guidance for flow in flows]),
+            torch.tensor([flow.guidance for flow in flows], device=self.device),
             (self.config.interval[0], self.config.interval[1]),
             self.config.rescale,
             self.config.zero_star,
@@ -259,29 +267,14 @@ def asked(option: Any) -> Any:
     return option.partition("@")[0] if isinstance(option, str) else option
 
 
-class FirstVelocity:
-    """A velocity field that remembers the first of its values."""
-
-    def __init__(self, field: Guided) -> None:
-        self.field = field
-        self.first = torch.empty(0)
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """The velocity of x [B,...] at times [B]."""
-        velocity = self.field(x, t)
-        if not len(self.first):
-            self.first = velocity
-        return velocity
-
-
 def joined(conditions: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The rows of several conditions."""
     return {key: torch.cat([condition[key] for condition in conditions]) for key in conditions[0]}
 
 
-def whole(count: int) -> Tensor:
+def whole(count: int, device: torch.device = CPU) -> Tensor:
     """The mask of tokens that all count, bool [1, count]."""
-    return torch.ones(1, count, dtype=torch.bool)
+    return torch.ones(1, count, dtype=torch.bool, device=device)
 
 
 def filled_up(values: Tensor) -> Tensor:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from maquette_models.samplers.sampler import Velocity
 
 TOLERANCE = "cache"
 """The option of a request: the relative change of the velocity that is let pass, e.g. 0.1; 0, or none, never skips."""
@@ -51,6 +54,21 @@ class StepCache:
             return False
         change = self.rate * norm(x - self.x) / max(norm(self.velocity), 1e-12)
         return change <= self.tolerance
+
+
+class FirstVelocity:
+    """A velocity field that remembers the first of its values."""
+
+    def __init__(self, field: Velocity) -> None:
+        self.field = field
+        self.first = torch.empty(0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The velocity of x [B,...] at times [B]."""
+        velocity = self.field(x, t)
+        if not len(self.first):
+            self.first = velocity
+        return velocity
 
 
 def norm(x: Tensor) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.runs import load_run, relative_run
 from maquette.stepping import Call, Course, together
 from maquette.types import Asset, Request
@@ -50,13 +51,14 @@ class TextTo3D(FlowPipeline):
 
     def __init__(self, config: TextTo3DConfig) -> None:
         self.config = config
-        run = load_run(config.run)
+        device = inference_device()
+        run = load_run(config.run, device)
         if "autoencoder" not in run.config.data or "latent_mean" not in run.facts:
             raise MaquetteError(
                 f"'{config.run}' was not trained on latents; give a run whose data is of kind 'latents'"
             )
         autoencoder = relative_run(run.config.data.autoencoder, run.folder)
-        self.autoencoder = load_run(autoencoder).model.requires_grad_(False)
+        self.autoencoder = load_run(autoencoder, device).model.requires_grad_(False)
         side = int(run.facts["latent_resolution"])
         shared = {key: getattr(config, key) for key in FlowStageConfig.__dataclass_fields__}
         self.stage = FlowStage(run, FlowStageConfig(**shared))
@@ -85,7 +87,7 @@ class TextTo3D(FlowPipeline):
             if bool((tsdf < 0).any()) or attempt == ATTEMPTS - 1:
                 break
         try:
-            mesh = yield Call(self.decoder, (tsdf[0, 0].float().cpu().numpy(), color[0].float().cpu().numpy()))
+            mesh = yield Call(self.decoder, (tsdf[0, 0].float().numpy(), color[0].float().numpy()))
         except MaquetteError as error:
             raise MaquetteError(f"'{request.prompt}', seed {request.seed}: {error}") from error
         return Asset(mesh, self._metadata(request, latent, attempt + 1)), tsdf
@@ -108,7 +110,8 @@ class TextTo3D(FlowPipeline):
     @torch.inference_mode()
     def fields(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Distance [1,1,R,R,R] and colour [1,3,S,S,S] of a normalised latent [1,C,L,L,L]."""
-        return self.autoencoder.decode(latent * self.std + self.mean)
+        latent = latent * self.std + self.mean
+        return moved(self.autoencoder.decode(latent.to(self.stage.device)), CPU)
 
     def _metadata(self, request: Request, latent: Tensor, attempts: int) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from maquette.errors import MaquetteError
+from maquette.inference_device import inference_device
 from maquette.runs import load_run, relative_run
 from maquette_models.pipelines.flow_stage import FlowStage, FlowStageConfig
 
@@ -28,11 +29,12 @@ def open_stages(run: str, stage: FlowStageConfig, structure: str, structure_stag
     Raises:
         MaquetteError: a run is missing, was not trained on latents, or the two have grids of different sides.
     """
-    own = load_run(run)
+    device = inference_device()
+    own = load_run(run, device)
     if "autoencoder" not in own.config.data or "latent_mean" not in own.facts:
         raise MaquetteError(f"'{run}' was not trained on latents; give a run whose data are latents of an autoencoder")
-    other = load_run(relative_run(structure, own.folder))
-    autoencoder = load_run(relative_run(own.config.data.autoencoder, own.folder)).model.requires_grad_(False)
+    other = load_run(relative_run(structure, own.folder), device)
+    autoencoder = load_run(relative_run(own.config.data.autoencoder, own.folder), device).model.requires_grad_(False)
     side = int(other.facts["latent_resolution"])
     if side != autoencoder.latent_resolution:
         raise MaquetteError(

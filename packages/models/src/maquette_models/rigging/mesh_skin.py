@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maquette.inference_device import moved
 from maquette.types import Mesh
 from maquette_models.rigging.pair_features import Binding, bind
 from maquette_models.rigging.skeleton_tree import Tree
@@ -47,13 +48,14 @@ def predicted_weights(
     model: SkinTransformer, binding: Binding, points: NDArray[np.floating], normals: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """The weights float32 [P, J] of points with normals [P, 3] in the unit cube, as the model has them."""
-    joints = joint_tensors([binding.tree])
+    joints, device = joint_tensors([binding.tree]), next(model.parameters()).device
     found = []
     for start in range(0, len(points), AT_ONCE):
         own = points[start : start + AT_ONCE], normals[start : start + AT_ONCE]
         pairs = torch.from_numpy(binding.features(*own))[None]
         told = {"points": _row(own[0]), "normals": _row(own[1])}
-        found.append(model({"pairs": pairs, **told, **joints})[0].exp().numpy())
+        asked = moved({"pairs": pairs, **told, **joints}, device)
+        found.append(model(asked)[0].exp().cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, len(binding.tree)), np.float32)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from maquette.errors import MaquetteError, unknown_name
+from maquette.inference_device import inference_device
 from maquette.one_by_one import OneByOne
 from maquette.runs import load_run, relative_run
 from maquette.types import Asset, Mesh, Request, Skeleton, Skin
@@ -69,8 +70,9 @@ class Rig(OneByOne):
 
     def __init__(self, config: RigConfig) -> None:
         self.config = config
-        own = load_run(config.run)
-        other = load_run(relative_run(config.skeleton, own.folder))
+        device = inference_device()
+        own = load_run(config.run, device)
+        other = load_run(relative_run(config.skeleton, own.folder), device)
         if not isinstance(own.model, SkinTransformer) or not isinstance(other.model, SkeletonTransformer):
             raise MaquetteError(
                 f"pipeline 'rig' needs runs of 'skin_transformer' and 'skeleton_transformer'; '{config.run}' and "

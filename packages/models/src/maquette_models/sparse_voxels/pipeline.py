@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, moved
 from maquette.stepping import Course, alone
 from maquette.types import Asset, Request
 from maquette_kernels.sparse.tensor import SparseTensor
@@ -89,7 +90,7 @@ class SparseVoxels(FlowPipeline):
     @torch.inference_mode()
     def surface(self, latent: SparseTensor) -> VoxelSurface:
         """The surface of one shape's latent."""
-        return self.autoencoder.decode(latent)[0]
+        return moved(self.autoencoder.decode(moved(latent, self.shape.device))[0], CPU)
 
     def _metadata(
         self, request: Request, latent: SparseTensor, surface: VoxelSurface, attempts: int

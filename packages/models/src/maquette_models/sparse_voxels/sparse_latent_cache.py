@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.latents.latent_cache import SPLITS, weights_hash
@@ -28,7 +29,7 @@ def encode_sparse(shards: str, autoencoder: str, mirror: bool, reader: str) -> E
     The cache is `<autoencoder>/sparse-latents-<key>.safetensors`; its key covers the autoencoder's weights, the shards'
     index and `mirror`, so that a stale cache is never read.
     """
-    model = load_run(autoencoder).model.requires_grad_(False)
+    model = load_run(autoencoder, inference_device()).model.requires_grad_(False)
     facts = {**shard_facts(shards, reader), "latent_resolution": model.latent_resolution}
     key = hashlib.sha256(f"{FORMAT} {mirror} {weights_hash(model)} {shards_fingerprint(shards)}".encode())
     path = Path(autoencoder) / f"sparse-latents-{key.hexdigest()[:16]}.safetensors"
@@ -59,11 +60,12 @@ def encode_split(model: nn.Module, batches: Iterable[dict[str, Any]], mirror: bo
 
 def encode_batch(model: nn.Module, surfaces: list[VoxelSurface], batch: dict[str, Any]) -> TokenSplit:
     """The latents of surfaces, with class, caption and id from the batch."""
-    encoded = model.encode(surfaces)
-    counts = encoded.coords[:, 0].bincount(minlength=len(surfaces))
+    encoded = model.encode(moved(surfaces, next(model.parameters()).device))
+    features, coords = moved((encoded.features, encoded.coords), CPU)
+    counts = coords[:, 0].bincount(minlength=len(surfaces))
     return TokenSplit(
-        encoded.features.float().clone(),
-        encoded.coords[:, 1:].short(),
+        features.float().clone(),
+        coords[:, 1:].short(),
         F.pad(counts.cumsum(0), (1, 0)),
         batch["class_id"],
         list(batch["caption"]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from maquette.errors import MaquetteError
 from maquette_kernels.ops import nearest_neighbours
@@ -42,9 +43,8 @@ def surface_of(features: Tensor, voxels: Tensor, resolution: int) -> VoxelSurfac
 
 def sparse_surfaces(surfaces: list[VoxelSurface]) -> SparseTensor:
     """Surfaces of one resolution as the batch elements of one sparse tensor [N,14]."""
-    counts = torch.tensor([len(surface) for surface in surfaces])
-    element = torch.repeat_interleave(torch.arange(len(surfaces), dtype=torch.int32), counts)
-    coords = torch.cat([element[:, None], torch.cat([surface.voxels for surface in surfaces])], dim=1)
+    numbered = [F.pad(surface.voxels, (1, 0), value=number) for number, surface in enumerate(surfaces)]
+    coords = torch.cat(numbered)
     return SparseTensor(torch.cat([features_of(surface) for surface in surfaces]), coords, len(surfaces))
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.latents.latent_cache import SPLITS, weights_hash
@@ -49,7 +50,7 @@ class PaintLatents(TokenLatents):
         shards' index and these settings, so that a stale cache is never read.
         """
         config = self.config
-        model = load_run(config.autoencoder).model.requires_grad_(False)
+        model = load_run(config.autoencoder, inference_device()).model.requires_grad_(False)
         facts = {
             **open_shards(shards, config.reader, FIELDS).facts(),
             "latent_resolution": model.latent_resolution,
@@ -104,8 +105,9 @@ class PaintLatents(TokenLatents):
 @torch.inference_mode()
 def encode(model: PaintVAE, points: PaintedPoints, batch: Mapping[str, Any], ids: Sequence[str]) -> TokenSplit:
     """The cells of a batch's shapes: mean of the paint's latent, then what is known of the shape."""
+    points = moved(points, next(model.parameters()).device)
     cells, shape = model.shape(points.places, points.normals)
-    paint, _ = model.moments(points, cells, shape)
+    cells, shape, paint = moved((cells, shape, model.moments(points, cells, shape)[0]), CPU)
     return TokenSplit(
         torch.cat([paint, shape], dim=-1).float().clone(),
         cells.coords[:, 1:].short(),

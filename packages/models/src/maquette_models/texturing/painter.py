@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.runs import load_run, relative_run
 from maquette.stepping import Course, alone
 from maquette.types import Request
@@ -46,8 +47,10 @@ class Painted:
         A place in a cell that no known point lies in is taken to be the nearest known point.
         """
         places = torch.where(self._known(places)[:, None], places, self._nearest(places))
+        device = next(self.autoencoder.parameters()).device
+        held = moved((self.latent, self.shape, self.cells), device)
         parts = [
-            self.autoencoder.decode(self.latent, self.shape, self.cells, at[None], normal[None])[0]
+            self.autoencoder.decode(*held, *moved((at[None], normal[None]), device))[0].to(CPU)
             for at, normal in zip(places.split(CHUNK), normals.split(CHUNK), strict=True)
         ]
         return (torch.cat(parts) * 0.5 + 0.5).clamp(0, 1) if parts else places.new_zeros(0, 6)
@@ -91,11 +94,12 @@ class Painter:
     """
 
     def __init__(self, run: str, config: FlowStageConfig) -> None:
-        own = load_run(run)
+        device = inference_device()
+        own = load_run(run, device)
         if "given_mean" not in own.facts:
             raise MaquetteError(f"'{run}' was not trained on paint; give a run whose data are 'paint_latents'")
         self.stage = FlowStage(own, config)
-        self.autoencoder: PaintVAE = load_run(relative_run(own.config.data.autoencoder, own.folder)).model
+        self.autoencoder: PaintVAE = load_run(relative_run(own.config.data.autoencoder, own.folder), device).model
         self.autoencoder.requires_grad_(False)
         self.given_mean, self.given_std = (torch.tensor(own.facts[f"given_{key}"]) for key in ("mean", "std"))
 
@@ -126,14 +130,16 @@ class Painter:
     @torch.inference_mode()
     def encode(self, points: PaintedPoints) -> Painted:
         """One surface with the paint that its points [1,P,...] have."""
-        cells, shape = self.autoencoder.shape(points.places, points.normals)
-        latent, _ = self.autoencoder.moments(points, cells, shape)
-        return Painted(self.autoencoder, points.places[0], cells, shape, latent)
+        seen = moved(points, self.stage.device)
+        cells, shape = self.autoencoder.shape(seen.places, seen.normals)
+        latent, _ = self.autoencoder.moments(seen, cells, shape)
+        return Painted(self.autoencoder, points.places[0], *moved((cells, shape, latent), CPU))
 
     @torch.inference_mode()
     def _surface(self, places: Tensor, normals: Tensor) -> Painted:
         """A surface that is not painted yet."""
-        cells, shape = self.autoencoder.shape(places[None], normals[None])
+        seen = moved((places[None], normals[None]), self.stage.device)
+        cells, shape = moved(self.autoencoder.shape(*seen), CPU)
         return Painted(self.autoencoder, places, cells, shape, torch.zeros(len(shape), self.stage.channels))
 
     def _tokens(self, surface: Painted) -> dict[str, Tensor]:
@@ -157,8 +163,8 @@ class Painter:
         known = ((kept.latent - self.stage.mean) / self.stage.std)[None]
         flow = self.stage.flow(replace(request, mesh=None), known, self._tokens(surface))
         whole = flow.state.x  # with filling behind the tokens
-        free = torch.zeros(1, whole.shape[1], 1, dtype=torch.bool)
-        free[0, :cells, 0] = kept.free
+        free = torch.zeros(1, whole.shape[1], 1, dtype=torch.bool, device=whole.device)
+        free[0, :cells, 0] = kept.free.to(whole.device)
         generator = torch.Generator().manual_seed(fold("repaint", request.seed))
         field = self.stage.guided([flow])
-        return inpaint(field, whole, free, flow.times, rounds=ROUNDS, generator=generator)[0, :cells].float()
+        return inpaint(field, whole, free, flow.times, rounds=ROUNDS, generator=generator)[0, :cells].float().to(CPU)

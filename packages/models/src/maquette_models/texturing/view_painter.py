@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, inference_device
 from maquette.runs import load_run
 from maquette.types import Request
 from maquette_models.editing.inpainting import inpaint
@@ -30,7 +31,7 @@ class ViewPainter:
     """Pictures of a mesh's base colour, metallic and roughness from several sides, drawn together."""
 
     def __init__(self, run: str, config: FlowStageConfig) -> None:
-        own = load_run(run)
+        own = load_run(run, inference_device())
         if "view_patch" not in own.facts:
             raise MaquetteError(f"'{run}' was not trained on views; give a run whose data are 'view_textures'")
         self.stage = FlowStage(own, config)
@@ -71,7 +72,8 @@ class ViewPainter:
         flow = self.stage.flow(request, known[None], batch)
         start = flow.state.x
         mask = torch.ones_like(start, dtype=torch.bool)  # what fills the tokens up is free
-        mask[0, : len(free)] = free
+        mask[0, : len(free)] = free.to(mask.device)
         generator = torch.Generator().manual_seed(fold("views", request.seed))
         field = self.stage.guided([flow])
-        return inpaint(field, start, mask, flow.times, rounds=rounds, generator=generator)[:, : len(free)]
+        painted = inpaint(field, start, mask, flow.times, rounds=rounds, generator=generator)
+        return painted[:, : len(free)].to(CPU)

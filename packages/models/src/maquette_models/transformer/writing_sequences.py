@@ -80,12 +80,13 @@ def write_sequences(
             always the same number a sequence does not depend on how many are written beside it.
     """
     rows = max(rows, len(authors))
+    device = next(model.parameters()).device
     filled = torch.arange(rows).clamp(max=len(authors) - 1)
     condition = {key: value[filled] for key, value in condition.items()}
     reading = model.reading(rows, most)
     while not all(author.writing.finished for author in authors):
-        inputs = (value[filled] for value in last_tokens(authors, model.vocabulary.levels))
-        logits = model.step(*inputs, condition, reading)[:, -1].float().numpy()
+        inputs = (value[filled].to(device) for value in last_tokens(authors, model.vocabulary.levels))
+        logits = model.step(*inputs, condition, reading)[:, -1].float().cpu().numpy()
         for author, row in zip(authors, logits, strict=False):
             author.go_on(row)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maquette.engine.randomness import fold
+from maquette.inference_device import CPU, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.latents.latent_cache import SPLITS, weights_hash
@@ -55,7 +56,7 @@ class VoxSetLatents(TokenLatents):
         shards' index and these settings, so that a stale cache is never read.
         """
         config = self.config
-        model = load_run(config.autoencoder).model.requires_grad_(False)
+        model = load_run(config.autoencoder, inference_device()).model.requires_grad_(False)
         facts = {**shard_facts(shards, config.reader), "latent_resolution": model.config.anchor_resolution}
         settings = f"{FORMAT} {config.mirror} {config.tokens} {config.variants} {config.reader}"
         key = hashlib.sha256(f"{settings} {weights_hash(model)} {shards_fingerprint(shards)}".encode())
@@ -88,7 +89,7 @@ class VoxSetLatents(TokenLatents):
         """A batch's tokens, each shape's anchors by its id and the variant."""
         seeds = [fold("variant", name, variant) for name in batch["id"]]
         anchors = model.anchors_of(batch["surface"], self.config.tokens, seeds)
-        latent = model.encode(batch, anchors).float()
+        latent = model.encode(*moved((dict(batch), anchors), next(model.parameters()).device)).float().to(CPU)
         return TokenSplit(
             latent[anchors.mask].clone(),
             anchors.positions[anchors.mask].short(),

@@ -14,10 +14,11 @@ from torch import Tensor
 from maquette import plugins
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
+from maquette.inference_device import CPU, moved
 from maquette.stepping import Call, Course, alone, together
 from maquette.types import Asset, Request
 from maquette_models.pipelines.flow_pipeline import FlowPipeline, without_adapter
-from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn
+from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn, whole
 from maquette_models.pipelines.two_stages import open_stages
 from maquette_models.voxset.anchors import choose_anchors
 from maquette_models.voxset.structures import occupied_voxels
@@ -86,7 +87,7 @@ class VoxSet(FlowPipeline):
             tsdf, color = self.fields(sampled)
             yield None
             if bool((tsdf < 0).any()):
-                mesh = yield Call(self.decoder, (tsdf[0, 0].float().cpu().numpy(), color[0].float().cpu().numpy()))
+                mesh = yield Call(self.decoder, (tsdf[0, 0].float().numpy(), color[0].float().numpy()))
                 return Asset(mesh, self._metadata(request, sampled, attempt + 1)), tsdf
         raise MaquetteError(
             f"'{request.prompt}', seed {request.seed}: the fields hold no surface; try another seed or train longer"
@@ -130,11 +131,11 @@ class VoxSet(FlowPipeline):
     @torch.inference_mode()
     def fields(self, sampled: Sampled) -> tuple[Tensor, Tensor]:
         """Distance [1,1,R,R,R] and colour [1,3,S,S,S] of one shape."""
-        latent, positions = sampled.latent[None], sampled.positions[None]
-        mask = torch.ones(latent.shape[:2], dtype=torch.bool)
+        latent, positions = moved((sampled.latent[None], sampled.positions[None]), self.latents.device)
+        mask = whole(len(sampled.positions), self.latents.device)
         resolution = self.config.resolution
         tsdf = self.autoencoder.tsdf_grid(latent, positions, mask, resolution)
-        return tsdf, self.autoencoder.color_grid(latent, positions, mask, resolution // 2)
+        return moved((tsdf, self.autoencoder.color_grid(latent, positions, mask, resolution // 2)), CPU)
 
     def _metadata(self, request: Request, sampled: Sampled, attempts: int) -> dict[str, object]:
         return {

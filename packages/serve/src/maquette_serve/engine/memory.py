@@ -26,9 +26,12 @@ def free_memory() -> float:
 
 
 def has_gpu() -> bool:
-    """Whether anything here can be on a GPU; torch is not imported for that."""
-    torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.cuda.is_available())
+    """Whether models compute on a GPU here; torch is not imported for that."""
+    if "torch" not in sys.modules:
+        return False
+    from maquette.inference_device import inference_device
+
+    return inference_device().type == "cuda"
 
 
 class Peak:

@@ -55,7 +55,9 @@ class EngineSetup:
         measure: whether passes are timed before the first order: they then are as large as is worth their time, and
             requests that do not fit into the memory are refused.
         memory: GiB that passes may take; 0 is most of what is free, shared out evenly.
-        sharers: engines that share what is free.
+        sharers: engines that share what is free, and the GPUs.
+        number: which of them this one is, from 0.
+        device: on which models compute, e.g. cpu or cuda:1; "" is as `inference_device` says, of several GPUs one each.
         weights: as what runs' weights are stored: bf16, int8 or fp8; "" is as they were trained.
         compile: whether runs' models are compiled.
         adapters: a folder of adapters that requests may name, or None.
@@ -71,9 +73,33 @@ class EngineSetup:
     measure: bool = False
     memory: float = 0.0
     sharers: int = 1
+    number: int = 0
+    device: str = ""
     weights: str = ""
     compile: bool = False
     adapters: Path | None = None
+
+
+def take_device(setup: EngineSetup) -> int:
+    """Settles on which device this process opens runs, and gives how many engines share that.
+
+    Raises:
+        MaquetteError: there is no such device.
+    """
+    import torch
+
+    from maquette.inference_device import VARIABLE, inference_device
+
+    sharers = setup.sharers
+    if setup.device:
+        os.environ[VARIABLE] = setup.device
+    elif not os.environ.get(VARIABLE) and (gpus := torch.cuda.device_count()) > 1:
+        os.environ[VARIABLE] = f"cuda:{setup.number % gpus}"
+        sharers = len(range(setup.number % gpus, setup.sharers, gpus))
+    device = inference_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose memory is asked for
+    return sharers
 
 
 def open_all(setup: EngineSetup) -> dict[str, Pipeline]:
@@ -127,13 +153,14 @@ def work(connection: Connection, setup: EngineSetup) -> None:
 
     engine_closed = threading.Event()
     try:
+        sharers = take_device(setup)
         pipelines = open_all(setup)
     except MaquetteError as error:
         send("broken", str(error))
         return
     workers = setup.workers or max(os.cpu_count() or 1, 2)
     pool = CallPool(workers, setup.plugins)
-    memory = setup.memory * GIB or SHARE * free_memory() / setup.sharers  # before passes are timed, which keep some
+    memory = setup.memory * GIB or SHARE * free_memory() / sharers  # before passes are timed, which keep some
     costs = calibrate(pipelines, pool, workers) if setup.measure else {}
     scheduler = Scheduler(setup.rows, setup.ageing)
     engine = Engine(pipelines, pool, scheduler, active=setup.active, workers=workers, costs=costs, memory=memory)
