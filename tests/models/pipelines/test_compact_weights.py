@@ -10,6 +10,7 @@ from maquette.errors import MaquetteError
 from maquette_models.adapters import low_rank
 from maquette_models.pipelines.compact_weights import CompactLinear, compact, stored_bytes
 from maquette_models.pipelines.exact_batches import ExactBatches
+from maquette_models.samplers.guidance import Guided
 from maquette_models.transformer.dit import DiT, DiTConfig
 
 CLOSE = {"bf16": 0.004, "int8": 0.01, "fp8": 0.05}
@@ -53,7 +54,21 @@ def test_int8_is_off_by_half_a_step_at_most():
     assert ((small.weight - layer.weight).abs() <= step * 0.5001).all()
 
 
+def test_products_in_bf16_are_near_and_rows_keep_their_bits():
+    made = model()
+    x, t, condition = inputs(made, 5)
+    low = ExactBatches(made, precision="bf16")
+    rows, expected = low(x, t, condition), made(x, t, condition)
+    assert 0 < (rows.float() - expected).norm() / expected.norm() < 0.02
+    alone = [low(x[i : i + 1], t[i : i + 1], {k: v[i : i + 1] for k, v in condition.items()}) for i in range(5)]
+    assert torch.equal(rows, torch.cat(alone))
+    field = Guided(low, condition, condition, torch.full((5,), 3.0))
+    assert field(x, t).dtype == torch.float32  # the state of a flow is not rounded
+
+
 def test_what_cannot_be_done_is_said():
+    with pytest.raises(MaquetteError, match="unknown precision 'fp16'"):
+        ExactBatches(model(), precision="fp16")
     small = model()
     with pytest.raises(MaquetteError, match="unknown weights 'int4'"):
         compact(small, "int4")

@@ -7,13 +7,17 @@ its rows. Which sizes do is a fact of the machine, its libraries and the shapes:
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from maquette.errors import unknown_name
+
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Numbers of rows that are computed at once: few, so that compiled code and graphs are made for few shapes."""
 
+PRECISIONS = ("fp32", "bf16")
 Condition = Mapping[str, Tensor]
 
 
@@ -23,10 +27,17 @@ class ExactBatches:
     Args:
         model: `model(x, t [B], condition)`, a velocity or whatever else of each row.
         largest: the most rows of one pass.
+        precision: of products of matrices, fp32 or bf16, whatever the weights are stored as.
+
+    Raises:
+        MaquetteError: an unknown precision.
     """
 
-    def __init__(self, model: nn.Module, largest: int = SIZES[-1]) -> None:
+    def __init__(self, model: nn.Module, largest: int = SIZES[-1], precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
         self.model = model
+        self.precision = precision
         self.config = model.config
         self.largest = largest
         self._known: dict[Hashable, tuple[int, ...]] = {}
@@ -34,17 +45,23 @@ class ExactBatches:
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The model's output [B,...] for x [B,...] at t [B]; batches are filled up with their last row."""
         if len(x) == 1:
-            return self.model(x, t, condition)
+            return self.compute(x, t, condition)
         sizes = self.sizes(x, condition)
         parts, start = [], 0
         while start < len(x):
             left = len(x) - start
             size = next((size for size in sizes if size >= left), sizes[-1])
             rows = torch.arange(start, start + size, device=x.device).clamp(max=len(x) - 1)
-            part = self.model(x[rows], t[rows], {key: value[rows] for key, value in condition.items()})
+            part = self.compute(x[rows], t[rows], {key: value[rows] for key, value in condition.items()})
             parts.append(part[: min(size, left)])
             start += size
         return torch.cat(parts)
+
+    def compute(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """One pass over all rows."""
+        low = torch.autocast(x.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with low:
+            return self.model(x, t, condition)
 
     @torch.inference_mode()
     def sizes(self, x: Tensor, condition: Condition) -> tuple[int, ...]:
@@ -64,6 +81,8 @@ class ExactBatches:
         noise = torch.randn((size, *x.shape[1:]), generator=generator).to(x)
         t = torch.linspace(0.01, 1, size, device=x.device)
         rows = {key: value[:1].expand(size, *value.shape[1:]) for key, value in condition.items()}
-        batch = self.model(noise, t, rows)
+        batch = self.compute(noise, t, rows)
         one = {key: value[:1] for key, value in condition.items()}
-        return all(torch.equal(batch[i : i + 1], self.model(noise[i : i + 1], t[i : i + 1], one)) for i in range(size))
+        return all(
+            torch.equal(batch[i : i + 1], self.compute(noise[i : i + 1], t[i : i + 1], one)) for i in range(size)
+        )

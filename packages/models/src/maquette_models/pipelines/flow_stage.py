@@ -32,7 +32,8 @@ GRAIN = 32
 class FlowStageConfig:
     """How a stage is sampled; `guidance` and the sampler's steps give way to those of a request.
 
-    `interval`, `rescale` and `zero_star` are those of `Guided`; a forward pass has at most `max_batch` rows.
+    `interval`, `rescale` and `zero_star` are those of `Guided`; a forward pass has at most `max_batch` rows,
+    and computes its products in `precision`, fp32 or bf16.
     """
 
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "euler", "steps": 20})
@@ -41,6 +42,7 @@ class FlowStageConfig:
     rescale: float = 0.0
     zero_star: bool = False
     max_batch: int = 16
+    precision: str = "fp32"
 
 
 @dataclass(eq=False)
@@ -106,7 +108,7 @@ class FlowStage:
         self.config = config
         self.model = run.model.requires_grad_(False)
         self.device = next(self.model.parameters()).device
-        self.batched = ExactBatches(self.model, config.max_batch)
+        self.batched = ExactBatches(self.model, config.max_batch, config.precision)
         self.takes_guidance = bool(getattr(self.model.config, "guidance_embedding", False))
         self.mean, self.std = (torch.tensor(run.facts[key]) for key in ("latent_mean", "latent_std"))
         self.channels = int(run.facts["latent_channels"])

@@ -33,7 +33,8 @@ ATTEMPTS = 3
 class TextTo3DConfig:
     """`run` is the folder of a run that trained a flow on latents; the autoencoder is found through its config.
 
-    `sampler`, `guidance`, `interval`, `rescale`, `zero_star` and `max_batch` are those of `FlowStageConfig`.
+    `sampler`, `guidance`, `interval`, `rescale`, `zero_star`, `max_batch` and `precision` are those of
+    `FlowStageConfig`.
     """
 
     run: str = MISSING
@@ -44,6 +45,7 @@ class TextTo3DConfig:
     rescale: float = 0.0
     zero_star: bool = False
     max_batch: int = 16
+    precision: str = "fp32"
 
 
 class TextTo3D(FlowPipeline):

@@ -58,7 +58,8 @@ class Guided:
 
     def velocity(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         """The model's own velocity [B,...] under a condition."""
-        return velocity_of(prediction_of(self.model), self.model(x, t, condition), x, t)
+        predicted = self.model(x, t, condition).to(x.dtype)  # models may compute in less than the state has
+        return velocity_of(prediction_of(self.model), predicted, x, t)
 
     def given(self, **fields: Tensor) -> Guided:
         """The same field with more tensors [B,...] in both conditions: for samplers whose models ask for more than a
