@@ -16,6 +16,7 @@ from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.testing import check_architecture
 from maquette_models.reconstructs import Reconstructs
+from maquette_models.voxset import field_grid
 from maquette_models.voxset.anchors import Anchors
 from maquette_models.voxset.field_grid import centres, coarse_step
 from maquette_models.voxset.surface_cloud import SurfaceCloud
@@ -141,6 +142,26 @@ def test_grids_say_what_fields_say() -> None:
         known = (colors != 0.5).all(dim=1).flatten()
         assert known.any()
         torch.testing.assert_close(colors.flatten(2)[0, :, known].T, color[0, known], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_grids_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = woken(LOCAL), balls(2)
+    anchors = model.anchors_of(batch["surface"])
+    latent = model.encode(batch, anchors)
+    whole = model.tsdf_grid(latent, *anchors, 16), model.color_grid(latent, *anchors, 16)
+    monkeypatch.setattr(field_grid, "CHUNK", 500)
+    for grids, ways in zip(whole, (model.tsdf_pieces, model.color_pieces), strict=True):
+        for grid, pieces in zip(grids, ways(latent, anchors, 16), strict=True):
+            pauses = 0
+            while True:
+                try:
+                    next(pieces)
+                except StopIteration as end:
+                    torch.testing.assert_close(end.value, grid, atol=1e-5, rtol=1e-5)
+                    break
+                pauses += 1
+            assert pauses > 2
 
 
 class ExactBall(torch.nn.Module):

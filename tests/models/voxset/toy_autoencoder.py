@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from maquette import hookimpl, plugins
 from maquette.config import RunConfig, load
 from maquette.runner import train
 from maquette_models.voxset.anchors import Anchors, choose_anchors, surface_voxels, to_space
+from maquette_models.voxset.field_grid import Pieces
 from maquette_models.voxset.surface_cloud import SurfaceCloud
 
 RADIUS = 0.1
@@ -70,12 +71,23 @@ class ToyAutoencoder(nn.Module):
         colors = latent[..., 3:].gather(1, nearest[..., None].expand(-1, -1, 3)).clamp(0, 1)
         return colors.transpose(1, 2).unflatten(2, [resolution] * 3)
 
+    def tsdf_pieces(self, latent: Tensor, anchors: Anchors, resolution: int) -> Iterator[Pieces]:
+        yield in_one_piece(self.tsdf_grid(latent, *anchors, resolution)[0])
+
+    def color_pieces(self, latent: Tensor, anchors: Anchors, resolution: int) -> Iterator[Pieces]:
+        yield in_one_piece(self.color_grid(latent, *anchors, resolution)[0])
+
     def nearest(self, latent: Tensor, positions: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
         axis = (torch.arange(resolution, device=latent.device) + 0.5) / resolution - 0.5
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(1, -1, 3)
         where = to_space(positions, self.config.anchor_resolution)
         found = torch.cdist(grid.expand(len(latent), -1, -1), where).min(dim=-1)
         return found.values, found.indices
+
+
+def in_one_piece(value: Tensor) -> Pieces:
+    yield None
+    return value
 
 
 class ToyObjective:

@@ -20,7 +20,7 @@ from maquette.types import Asset, Request
 from maquette_models.pipelines.flow_pipeline import FlowPipeline, without_adapter
 from maquette_models.pipelines.flow_stage import FlowStageConfig, drawn, whole
 from maquette_models.pipelines.two_stages import open_stages
-from maquette_models.voxset.anchors import choose_anchors
+from maquette_models.voxset.anchors import Anchors, choose_anchors
 from maquette_models.voxset.structures import occupied_voxels
 
 ATTEMPTS = 3
@@ -84,8 +84,7 @@ class VoxSet(FlowPipeline):
             sampled = yield from self.sampling(
                 request, request.seed if attempt == 0 else fold("attempt", request.seed, attempt)
             )
-            tsdf, color = self.fields(sampled)
-            yield None
+            tsdf, color = yield from self.decoding(sampled)
             if bool((tsdf < 0).any()):
                 mesh = yield Call(self.decoder, (tsdf[0, 0].float().numpy(), color[0].float().numpy()))
                 return Asset(mesh, self._metadata(request, sampled, attempt + 1)), tsdf
@@ -128,14 +127,25 @@ class VoxSet(FlowPipeline):
         grid = yield self.structure.flow(replace(request, options=without_adapter(request), **own), noise)
         return choose_anchors([occupied_voxels(grid[0])], [count], [seed]).positions[0]
 
-    @torch.inference_mode()
     def fields(self, sampled: Sampled) -> tuple[Tensor, Tensor]:
         """Distance [1,1,R,R,R] and colour [1,3,S,S,S] of one shape."""
+        return alone(self.decoding(sampled))
+
+    @torch.inference_mode()
+    def decoding(self, sampled: Sampled) -> Course[tuple[Tensor, Tensor]]:
+        """The way to `fields`, chunk by chunk of their grids, so that others' steps come between."""
         latent, positions = moved((sampled.latent[None], sampled.positions[None]), self.latents.device)
-        mask = whole(len(sampled.positions), self.latents.device)
-        resolution = self.config.resolution
-        tsdf = self.autoencoder.tsdf_grid(latent, positions, mask, resolution)
-        return moved((tsdf, self.autoencoder.color_grid(latent, positions, mask, resolution // 2)), CPU)
+        anchors, resolution = (
+            Anchors(positions, whole(len(sampled.positions), self.latents.device)),
+            self.config.resolution,
+        )
+        (tsdf,) = self.autoencoder.tsdf_pieces(latent, anchors, resolution)
+        (color,) = self.autoencoder.color_pieces(latent, anchors, resolution // 2)
+        grids = []
+        for pieces in (tsdf, color):
+            grid = yield from pieces
+            grids.append(grid[None].to(CPU))
+        return grids[0], grids[1]
 
     def _metadata(self, request: Request, sampled: Sampled, attempts: int) -> dict[str, object]:
         return {

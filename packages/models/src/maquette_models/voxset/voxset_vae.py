@@ -14,7 +14,7 @@ from maquette_models.reconstructs import Reconstruction
 from maquette_models.voxset.anchors import Anchors, choose_anchors, surface_voxels, to_voxels
 from maquette_models.voxset.encoder import Encoder, flagged
 from maquette_models.voxset.field_decoder import FieldDecoder
-from maquette_models.voxset.field_grid import color_grid, extracted, tsdf_grid
+from maquette_models.voxset.field_grid import Pieces, color_grid, extracted, finished, tsdf_grid
 from maquette_models.voxset.surface_cloud import SurfaceCloud
 from maquette_models.voxset.token_block import TokenBlock
 
@@ -162,18 +162,22 @@ class VoxSetVAE(nn.Module):
 
     def tsdf_grid(self, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
         """The distance grid [B,1,R,R,R] of latents, cell-centred, in truncations."""
-        anchors = Anchors(positions, mask)
-        tokens = self.shape_decoder.tokens(self.shape_of(latent), anchors)
-        sizes = {"side": self.config.anchor_resolution, "truncation": self.config.truncation}
-        rows = each(tokens, anchors)
-        return torch.stack([tsdf_grid(self.shape_decoder, *row, resolution, **sizes) for row in rows])
+        return torch.stack([finished(row) for row in self.tsdf_pieces(latent, Anchors(positions, mask), resolution)])
 
     def color_grid(self, latent: Tensor, positions: Tensor, mask: Tensor, resolution: int) -> Tensor:
         """The colour grid [B,3,R,R,R] of latents in [0,1], cell-centred; gray where no surface is near."""
-        anchors = Anchors(positions, mask)
-        tokens = self.color_decoder.tokens(latent, anchors)
-        side, rows = self.config.anchor_resolution, each(tokens, anchors)
-        return torch.stack([color_grid(self.color_decoder, *row, resolution, side=side) for row in rows])
+        return torch.stack([finished(row) for row in self.color_pieces(latent, Anchors(positions, mask), resolution)])
+
+    def tsdf_pieces(self, latent: Tensor, anchors: Anchors, resolution: int) -> Iterator[Pieces]:
+        """The way to each sample's distance grid [1,R,R,R], chunk by chunk."""
+        tokens = self.shape_decoder.tokens(self.shape_of(latent), anchors)
+        sizes = {"side": self.config.anchor_resolution, "truncation": self.config.truncation}
+        return (tsdf_grid(self.shape_decoder, *row, resolution, **sizes) for row in each(tokens, anchors))
+
+    def color_pieces(self, latent: Tensor, anchors: Anchors, resolution: int) -> Iterator[Pieces]:
+        """The way to each sample's colour grid [3,R,R,R], chunk by chunk."""
+        tokens, side = self.color_decoder.tokens(latent, anchors), self.config.anchor_resolution
+        return (color_grid(self.color_decoder, *row, resolution, side=side) for row in each(tokens, anchors))
 
     def reconstruction_fields(self) -> tuple[str, ...]:
         """What `reconstruct` and `encode` read."""
