@@ -124,10 +124,17 @@ class Chaos:
 
     def _rank(self, event: Event, chance: random.Random, launch: harness.Launch) -> dict[str, Any]:
         rank = chance.randrange(self.world)
-        if pid := launch.rank(rank):
-            os.kill(pid, signal.SIGKILL)
-        self._until(lambda: self._began_again(pid), launch)
+        pid = self._there(rank, launch)
+        os.kill(pid, signal.SIGKILL)
+        self._until(self._began_again, launch)
         return {"rank": rank}
+
+    def _there(self, rank: int, launch: harness.Launch) -> int:
+        """The process of a rank, waited for: a kill that hits nobody is none."""
+        self._until(lambda: launch.rank(rank) is not None, launch)
+        pid = launch.rank(rank)
+        assert pid is not None
+        return pid
 
     def _launcher(self, event: Event, chance: random.Random, launch: harness.Launch) -> dict[str, Any]:
         launch.kill()
@@ -154,15 +161,15 @@ class Chaos:
 
     def _failpoint(self, event: Event, chance: random.Random, launch: harness.Launch) -> dict[str, Any]:
         rank = chance.randrange(self.world) if event.detail in failpoints.OF_ALL_RANKS else 0
-        pid, order = launch.rank(rank), self.control / "kill"
+        pid, order = self._there(rank, launch), self.control / "kill"
         order.with_suffix(".new").write_text(f"{event.detail} {rank}")
         order.with_suffix(".new").rename(order)
-        self._until(lambda: not order.exists() and not (pid and harness.alive(pid)), launch)
-        self._until(lambda: self._began_again(pid), launch)
+        self._until(lambda: not order.exists() and not harness.alive(pid), launch)
+        self._until(self._began_again, launch)
         return {"rank": rank}
 
-    def _began_again(self, pid: int | None) -> bool:
-        return pid is None or any((self.control / f"rank_{n}").stat().st_mtime > self._mark for n in range(self.world))
+    def _began_again(self) -> bool:
+        return any((self.control / f"rank_{n}").stat().st_mtime > self._mark for n in range(self.world))
 
     def _until(self, condition: Any, launch: harness.Launch) -> None:
         self._mark = time.time()
@@ -222,6 +229,8 @@ def held(summary: dict[str, Any]) -> bool:
         and not summary["left_alive"]
         and summary["corruptions_found"] == summary["corruptions"]
         and not summary["other_checkpoints_set_aside"]
+        # A save that goes on while the run does may be lost with the steps since it began.
+        and summary["steps_lost"]["most"] < 2 * summary["interval"]
     )
 
 

@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from maquette import checkpoint
+from maquette.checkpoint import Saver
 from maquette.cli import run
 from maquette.cli.checkpoints import checkpoint as command
 from maquette.errors import MaquetteError
+from maquette.runs import RunFolder
 
 MODEL = {"w": torch.randn(3, 4), "count": torch.tensor(3)}
 AVERAGES = {f"average_{decay}": {"w": torch.full((3, 4), decay), "count": MODEL["count"]} for decay in (0.9, 0.999)}
@@ -41,6 +43,14 @@ def test_inspect_shows_parts_sizes_layout_and_position_of_the_newest_whole_one(f
     assert [line.split() for line in shown.out.splitlines() if line.startswith("average_0.999")] == [
         ["average_0.999", "2", "13", "56", "float32,", "int64", "1"]
     ]
+
+
+def test_inspect_shows_which_of_the_runs_owners_has_saved(folder, capsys):
+    assert call("inspect", folder) == 0 and "number of the run's owner: none" in capsys.readouterr().out
+    for number in (1, 2):
+        with RunFolder(folder).owned() as owner, Saver(folder / "checkpoints", owner=owner) as saver:
+            saver.save(8 + number, {"model": MODEL}, {})
+    assert call("inspect", folder) == 0 and "number of the run's owner: 2" in capsys.readouterr().out
 
 
 def test_verify_names_what_is_damaged_and_ends_with_status_1(folder, capsys):

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maquette.config import RunConfig, checked, load, load_run_config, read_words, read_yaml, resolve_block, set_facts
+from maquette.config import (
+    RunConfig,
+    checked,
+    load,
+    load_run_config,
+    read_words,
+    read_yaml,
+    resolve_block,
+    set_facts,
+    split_words,
+)
 from maquette.errors import MaquetteError
 
 BLOCKS = ["data.name=a", "model.name=b", "objective.name=c"]
@@ -66,3 +76,16 @@ def test_any_words_give_a_config_or_our_own_error(words):
         checked(load(RunConfig, read_words(BLOCKS), read_words(words)))
     except MaquetteError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("paint", ["paint"]),
+        ("paint,prompt=a blue, long coat,steps=4", ["paint", "prompt=a blue, long coat", "steps=4"]),
+        ("a=RUN,interval=[0.2,0.9],model.size=2", ["a=RUN", "interval=[0.2,0.9]", "model.size=2"]),
+    ],
+)
+def test_words_are_split_at_commas_before_a_key(text, words):
+    assert split_words(text) == words
+    read_words(words[1:])

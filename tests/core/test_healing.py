@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 
 from maquette import checkpoint
 from maquette.config import load_run_config
-from maquette.engine.anomalies import AnomalyGuard
+from maquette.engine.anomalies import AnomalyGuard, Rollback
 from maquette.engine.corruption import ReplicaCheck
 from maquette.engine.replicas import changed, digest, disagreement
+from maquette.engine.spikes import SpikeDetector
+from maquette.engine.step_engine import StepEngine
 from maquette.errors import MaquetteError
 from maquette.events import EventLog, read_events
 from maquette.ownership import Ownership
@@ -99,6 +104,21 @@ def test_a_loss_that_has_come_to_another_level_ends_no_run(tmp_path):
     assert final(tmp_path / "a")[0] == 60
 
 
+def test_the_loss_that_is_judged_is_the_mean_of_its_micro_batches(tmp_path, monkeypatch):
+    judged, losses = [], []
+    observe, micro_step = SpikeDetector.observe, StepEngine.run
+
+    def seen(self, *arguments):
+        metrics = micro_step(self, *arguments)
+        losses.append(metrics["loss"])
+        return metrics
+
+    monkeypatch.setattr(SpikeDetector, "observe", lambda self, loss: (judged.append(loss), observe(self, loss))[1])
+    monkeypatch.setattr(StepEngine, "run", seen)
+    run(tmp_path / "a", "train.steps=3", "train.accumulate=4")
+    assert judged == pytest.approx(torch.stack(losses).view(3, 4).mean(1).tolist())
+
+
 RANKS = ("strategy.name=faulty", "train.steps=12", "train.checkpoint_every=4", "data.batch_size=12")
 
 
@@ -161,7 +181,9 @@ def checked(folder, layout):
 
 
 def test_copies_under_hsdp_are_compared_along_the_replicated_axis(tmp_path):
-    assert run_ranks(checked, 4, str(tmp_path / "run"), HYBRID)[0] == [2, 2, 2, 2, 2]
+    assert run_ranks(checked, 4, str(tmp_path / "run"), HYBRID)[0] == [2, 2, 2, 2], (
+        "once a step, the last one that is saved, too"
+    )
     assert not (tmp_path / "run" / "events").exists()
 
 
@@ -196,6 +218,31 @@ def test_the_majority_of_copies_is_right_and_two_cannot_say():
     assert changed([good, bad], [good, good]) == (1,)
 
 
+def test_shards_that_nobody_else_holds_are_hashed_once(monkeypatch):
+    left_out, copies = [], [5, 5]
+
+    def hashed(named, stage, without):
+        left_out.append(set(without))
+        return {key: value for key, value in {"stage 0": copies[0], "shard 0": 7}.items() if key not in without}
+
+    class Two:
+        def gather(self, own):
+            other = {"stage 0": copies[1], "shard 1": 9}
+            return [own, {key: value for key, value in other.items() if key not in left_out[-1]}]
+
+    monkeypatch.setattr("maquette.engine.corruption.digest", hashed)
+    told = []
+    check = ReplicaCheck(Two(), AnomalyGuard(2), lambda kind, **facts: told.append(facts))
+    copies[1] = 6
+    with pytest.raises(Rollback):
+        check(4, {})
+    copies[1] = 5
+    check(4, {})
+    assert left_out == [set(), {"shard 0", "shard 1"}]
+    assert [facts["wrong"] for facts in told] == [(), (1,)]
+    assert digest({"w": torch.ones(3)}, without={"stage 0"}) == {}
+
+
 def test_an_owner_that_was_replaced_publishes_nothing(tmp_path, monkeypatch):
     """As where a file system's locks do not reach another machine."""
     monkeypatch.setattr("maquette.ownership.fcntl.flock", lambda *_: None)
@@ -222,6 +269,31 @@ def test_an_owner_waits_for_the_one_before_as_long_as_it_is_told(tmp_path):
         Ownership(tmp_path, patience=0.2)
     first.release()
     assert Ownership(tmp_path).epoch == 2
+
+
+def test_an_owner_that_waits_takes_a_folder_that_was_removed_meanwhile(tmp_path):
+    folder, taken = tmp_path / "a", []
+    first = Ownership(folder)
+    waiting = Thread(target=lambda: taken.append(Ownership(folder, patience=20)))
+    waiting.start()
+    shutil.rmtree(folder)
+    first.release()
+    waiting.join()
+    taken[0].check()
+    with pytest.raises(MaquetteError, match="another process is writing"):
+        Ownership(folder)
+
+
+def test_where_there_are_no_locks_the_number_alone_keeps_a_second_owner_out(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("maquette.ownership.fcntl.flock", none)
+    first = Ownership(tmp_path)
+    first.check()
+    Ownership(tmp_path).check()
+    with pytest.raises(MaquetteError, match="taken over"):
+        first.check()
 
 
 def test_events_are_whole_lines_of_strict_json(tmp_path):

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from maquette import checkpoint
+from maquette import checkpoint, runner
 from maquette.config import load_run_config, read_words
 from maquette.errors import MaquetteError
 from maquette.finetuning import finetune_config
+from maquette.ownership import Ownership
 from maquette.runner import resume_config, train
-from maquette.runs import load_run, read_result
+from maquette.runs import RunFolder, load_run, read_result
 from maquette.testing import check_architecture, check_dataset
 
 TOY = Path(__file__).with_name("toy_plugin.py")
@@ -175,6 +176,22 @@ def test_a_folder_is_not_written_twice(tmp_path):
         run(tmp_path / "a", "train.steps=3")
     with first.owned(), pytest.raises(MaquetteError, match="another process is writing"):
         train(resume_config(first.path, read_words(["train.steps=5"])))
+
+
+def test_who_loses_a_new_folder_leaves_it_to_the_one_that_trains_there(tmp_path, monkeypatch):
+    owners = []
+
+    def meanwhile(node, settings, folder):
+        owners.append(Ownership(folder.path))
+        raise MaquetteError("a mistake")
+
+    monkeypatch.setattr(runner, "start", meanwhile)
+    with pytest.raises(MaquetteError, match="a mistake"):
+        run(tmp_path / "a")
+    owners[0].check()
+    owners[0].release()
+    RunFolder(tmp_path / "a").discard()
+    assert not (tmp_path / "a").exists()
 
 
 def test_the_toy_plugin_keeps_its_promises(tmp_path):

@@ -19,6 +19,10 @@ from hypothesis import strategies as st
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.reading import ReadLimits, Scene, read
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "security"))
+
+from mutations import places_of
+
 _spec = importlib.util.spec_from_file_location("hostile_files", Path(__file__).with_name("hostile_files.py"))
 hostile_files = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(hostile_files)
@@ -120,15 +124,7 @@ def test_damaged_descriptions_give_a_scene_or_one_line(good, tmp_path_factory, d
     raw = good[".glb"]
     (length,) = struct.unpack_from("<I", raw, 12)
     tree = json.loads(raw[20 : 20 + length])
-    places = []
-
-    def walk(node):
-        for key in node if isinstance(node, dict) else range(len(node)):
-            places.append((node, key))
-            if isinstance(node[key], dict | list):
-                walk(node[key])
-
-    walk(tree)
+    places = places_of(tree)
     odd = st.sampled_from([None, -1, 0, 1, 2**40, 1e300, "x", [], {}, [[]], True, [0, 0, 0]])
     for _ in range(data.draw(st.integers(1, 3))):
         node, key = data.draw(st.sampled_from(places))

@@ -94,8 +94,8 @@ def line(data, chance):
     data[:] = b"\n".join(lines)
 
 
-def described(tree, chance):
-    """Values of a tree of JSON replaced."""
+def places_of(tree):
+    """Every value of a tree of JSON: (what holds it, its key)."""
     places = []
 
     def walk(node):
@@ -105,6 +105,12 @@ def described(tree, chance):
                 walk(node[key])
 
     walk(tree)
+    return places
+
+
+def described(tree, chance):
+    """Values of a tree of JSON replaced."""
+    places = places_of(tree)
     for _ in range(chance.randint(1, 3) if places else 0):
         node, key = chance.choice(places)
         node[key] = chance.choice(ODD)

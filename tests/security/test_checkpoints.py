@@ -142,6 +142,21 @@ def test_hostile_checkpoints_are_refused_though_their_checksums_are_right(saved,
         checkpoint.read(saved)
 
 
+@pytest.mark.parametrize(("count", "is_read"), [(17 * 2**20, True), (2**20, False)])
+def test_an_index_may_be_as_long_as_the_tensors_that_it_describes(tmp_path, count, is_read):
+    with Saver(tmp_path, keep=1, background=False) as saver:
+        saver.save(1, {"model": {"w": torch.zeros(count)}}, {"step": 1})
+    (folder,) = checkpoint.paths(tmp_path)
+    with (folder / "index.json").open("a") as file:
+        file.write(" " * (65 * 2**20))
+    resigned(folder)
+    if is_read:
+        assert checkpoint.open_checkpoint(folder).index["model"]["w"].shape == (count,)
+    else:
+        with pytest.raises(MaquetteError, match="bytes of JSON, at most"):
+            checkpoint.open_checkpoint(folder)
+
+
 def test_a_deep_manifest_is_refused(saved):
     (saved / "manifest.json").write_text("[" * 200_000)
     with pytest.raises(MaquetteError, match="damaged"):

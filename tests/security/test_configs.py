@@ -65,6 +65,13 @@ def test_a_run_brings_no_code(tmp_path):
     run_with(tmp_path / "other", f"plugins: ['{tmp_path}/mine.py']\n").read_config()
 
 
+@pytest.mark.parametrize("named", ["['${oc.env:HOME}/mine.py']", "'${oc.env:PLUGINS}'"])
+def test_plugins_that_a_run_may_not_look_up_are_to_be_written_out(tmp_path, named):
+    run = run_with(tmp_path / "run", f"plugins: {named}\n")
+    with pytest.raises(MaquetteError, match=r"names the plugins .*\$\{.*write their paths there"):
+        run.read_config()
+
+
 def test_a_run_folder_keeps_no_secret(tmp_path):
     node = OmegaConf.structured(RunConfig)
     node.data = {"name": "shards", "path": "s3://KEY:SEC/RET@bucket/a", "api_key": "abcdefgh", "size": 3}

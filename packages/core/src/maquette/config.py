@@ -6,6 +6,7 @@ plugin's own dataclass when it is built. Strings never name code; only registere
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,6 +195,11 @@ def read_yaml(path: str | Path) -> DictConfig:
     if not isinstance(node, DictConfig):
         raise MaquetteError(f"config file '{path}' must hold a mapping of keys to values")
     return node
+
+
+def split_words(text: str) -> list[str]:
+    """``"a,b=1,c=[2,3],d=red, blue"`` at the commas before a key: ``["a", "b=1", "c=[2,3]", "d=red, blue"]``."""
+    return re.split(r",(?=[\w.]+=)", text)
 
 
 def read_words(words: Sequence[str]) -> DictConfig:

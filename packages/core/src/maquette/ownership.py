@@ -8,7 +8,9 @@ owner that finds another number than its own publishes nothing any more.
 from __future__ import annotations
 
 import fcntl
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +38,6 @@ class Ownership:
 
     def __init__(self, folder: Path, patience: float = 0.0) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] | None = self._locked(time.monotonic() + patience)
         self.epoch = self._written() + 1
         write_text(folder / EPOCH, f"{self.epoch}\n")
@@ -60,22 +61,41 @@ class Ownership:
             self._file = None
 
     def _locked(self, until: float) -> IO[str]:
-        file = (self.folder / LOCK).open("w")
         told = False
         while True:
+            file = self._opened()
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return file
-            except OSError:
+                if self._is_there(file):
+                    return file
+                file.close()
+                continue
+            except BlockingIOError:
+                file.close()
                 if time.monotonic() >= until:
-                    file.close()
                     raise MaquetteError(
                         f"another process is writing to '{self.folder}'; stop it or choose another folder"
                     ) from None
+            except OSError:  # this file system has no locks: the number alone must do
+                return file
             if not told:
                 say(f"waiting until the process that writes to '{self.folder}' has ended")
                 told = True
             time.sleep(_LOOK_AGAIN)
+
+    def _opened(self) -> IO[str]:
+        # Made anew each time: an owner may discard the folder, also between these two lines.
+        for _ in range(10):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                return (self.folder / LOCK).open("w")
+        raise MaquetteError(f"'{self.folder}' is removed again and again; choose another folder")
+
+    def _is_there(self, file: IO[str]) -> bool:
+        """Whether the folder still has this very file; a lock on one that was removed keeps nobody out."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(file.fileno()), (self.folder / LOCK).stat())
+        return False
 
     def _written(self) -> int:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -75,7 +74,7 @@ def train(config: DictConfig | RunConfig) -> RunFolder:
         # A user's mistake before the first checkpoint leaves nothing half-written; a crash keeps what tells of it.
         kept = isinstance(error, OutOfMemory) or checkpoint.paths(run.checkpoints)
         if fresh and is_main_process() and not kept:
-            shutil.rmtree(run.path, ignore_errors=True)
+            run.discard()
         raise
     except OSError as error:
         if error.errno not in DISK_FULL:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -87,7 +88,13 @@ class RunFolder:
         """
         if not self.config_file.is_file():
             raise MaquetteError(f"'{self.path}' is not a run: it has no config.yaml; give the folder of a training run")
-        plain = OmegaConf.to_container(read_yaml(self.config_file))
+        plain = cast(dict[str, Any], OmegaConf.to_container(read_yaml(self.config_file)))
+        named = plain.get("plugins") or []
+        if any(_reads_elsewhere(str(file), "") for file in ([named] if isinstance(named, str) else named)):
+            raise MaquetteError(
+                f"'{self.config_file}' names the plugins {named}, and a run reads no environment variables; "
+                "write their paths there"
+            )
         config = load(RunConfig, OmegaConf.create(_changed(plain, _reads_elsewhere)))
         for file in config.plugins:
             if Path(file).resolve().is_relative_to(self.path.resolve()):
@@ -109,6 +116,11 @@ class RunFolder:
             yield owner
         finally:
             owner.release()
+
+    def discard(self) -> None:
+        """Remove the folder of a run that came to nothing; not while another process trains into it."""
+        with suppress(MaquetteError, OSError), self.owned():
+            shutil.rmtree(self.path)
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
         """All curves that the CSV logger wrote: name -> (step, value). Later sessions win where steps repeat."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from maquette.errors import MaquetteError
-from maquette.json_text import parse_json
+from maquette.json_text import LARGEST_BYTES, parse_json
 
 FORMAT = 2
 INDEX_FILE = "index.json"
@@ -69,14 +69,18 @@ def encode(index: Mapping[str, Mapping[str, Entry]]) -> str:
     return json.dumps({"format": FORMAT, "parts": parts}, separators=(",", ":")) + "\n"
 
 
-def decode(text: str) -> Index:
+def decode(text: str, largest: int = LARGEST_BYTES) -> Index:
     """Read ``index.json`` and check that every tensor is there in full.
+
+    Args:
+        text: of the file.
+        largest: length that is read.
 
     Raises:
         MaquetteError: it is no index of this format, or pieces of a tensor are missing.
     """
     try:
-        value = parse_json(text)
+        value = parse_json(text, largest)
         if value["format"] != FORMAT:
             raise MaquetteError(f"{INDEX_FILE} has format {value['format']}; this version reads {FORMAT}")
         index = {

@@ -23,7 +23,7 @@ from maquette.checkpoint.reading import IndexedReader, WholeTensors
 from maquette.checkpoint.retention import paths
 from maquette.checkpoint.tensor_files import Written
 from maquette.errors import MaquetteError
-from maquette.json_text import read_json
+from maquette.json_text import LARGEST_BYTES, read_json
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,9 @@ def _small_files(path: Path) -> tuple[Manifest, Index, dict[str, Any]]:
     found = manifest.read(path)
     manifest.check(path, [found.files[name] for name in (INDEX_FILE, STATE_FILE)])
     try:
-        index = decode((path / INDEX_FILE).read_text())
+        tensors = sum(file.bytes for file in found.files.values() if file.name not in (INDEX_FILE, STATE_FILE))
+        # That of a large run may be long, but not longer than what it describes.
+        index = decode((path / INDEX_FILE).read_text(), max(LARGEST_BYTES, tensors))
         declared = sum(entry.bytes for entries in index.values() for entry in entries.values())
         if declared > (held := sum(file.bytes for file in found.files.values())):
             raise ValueError(f"{INDEX_FILE} declares {declared} bytes of tensors in {held} bytes of files")

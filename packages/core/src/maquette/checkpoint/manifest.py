@@ -22,10 +22,11 @@ FOREIGN_FILE = ".metadata"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint consists of."""
+    """What a checkpoint consists of, and the number of the owner that wrote it (0: none)."""
 
     step: int
     files: dict[str, Written]
+    epoch: int
 
 
 def encode(step: int, files: Iterable[Written], epoch: int = 0) -> bytes:
@@ -54,7 +55,7 @@ def read(path: Path) -> Manifest:
         files = {
             name: Written(name, int(file["bytes"]), str(file["sha256"])) for name, file in content["files"].items()
         }
-        step = int(content["step"])
+        step, epoch = int(content["step"]), int(content.get("epoch", 0))
         if not {INDEX_FILE, STATE_FILE} <= files.keys() or any(PurePath(name).name != name for name in files):
             raise ValueError("its list of files is not one of a checkpoint")
     except FileNotFoundError:
@@ -66,7 +67,7 @@ def read(path: Path) -> Manifest:
         raise MaquetteError(f"checkpoint '{path}': {MANIFEST_FILE} is damaged ({error})") from None
     if path.name.startswith("step_") and path.name != f"step_{step:08d}":
         raise MaquetteError(f"checkpoint '{path}': {MANIFEST_FILE} belongs to step {step}")
-    return Manifest(step, files)
+    return Manifest(step, files, epoch)
 
 
 def check(path: Path, files: Iterable[Written], from_disk: bool = False) -> None:

@@ -32,6 +32,8 @@ def checkpoint() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def inspect(path: Path) -> None:
     """Show what is in a checkpoint: PATH is its folder, or a run's (then its newest whole one)."""
+    from maquette.checkpoint import manifest
+
     found = _find(path)
     console = Console(soft_wrap=True)
     state = found.state
@@ -39,6 +41,7 @@ def inspect(path: Path) -> None:
         "checkpoint": str(found.path),
         "step": str(found.step),
         "saved by": "one process" if state["world"] == 1 else f"{state['world']} processes, {state['layout']}",
+        "number of the run's owner": str(manifest.read(found.path).epoch or "none"),
         "score": "none" if state["score"] is None else f"{state['score']:.6g}",
         "data position": _shortened(state.get("data")),
     }

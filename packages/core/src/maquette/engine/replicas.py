@@ -8,7 +8,7 @@ not computed by the program. Comparing costs one pass over the state and a few n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -27,7 +27,7 @@ _ALL = (1 << 64) - 1
 
 
 @torch.no_grad()
-def digest(named: Mapping[str, Tensor], stage: int = 0) -> Digest:
+def digest(named: Mapping[str, Tensor], stage: int = 0, without: Container[str] = ()) -> Digest:
     """Hashes of the raw bits of what this process holds; computed on the device, with one copy to the host.
 
     Any single flipped bit changes its hash.
@@ -35,10 +35,12 @@ def digest(named: Mapping[str, Tensor], stage: int = 0) -> Digest:
     Args:
         named: tensors by name, plain or DTensors, none of them a partial sum.
         stage: of the pipeline: the stages hold different tensors.
+        without: keys to leave out.
     """
     sums: dict[str, list[tuple[str, Tensor]]] = {}
     for name, tensor in sorted(named.items()):
-        sums.setdefault(f"stage {stage}{_shard(tensor)}", []).append((name, _sum_of_bits(local(tensor))))
+        if (key := f"stage {stage}{_shard(tensor)}") not in without:
+            sums.setdefault(key, []).append((name, _sum_of_bits(local(tensor))))
     found: Digest = {}
     for key, entries in sums.items():
         values = torch.stack([value for _, value in entries]).tolist()

@@ -78,6 +78,7 @@ class StepEngine:
         """Every so many steps the metrics hold the gradient norm of each group of parameters."""
         self.per_sample: dict[str, Tensor] = {}
         """What the objective said of each sample of the last micro-batch."""
+        self._compared = -1  # micro-batches that were done when the copies were last compared
         self._loss: Tensor | None = None
         self._samples: list[dict[str, Any]] = []
 
@@ -121,7 +122,7 @@ class StepEngine:
             self.micro_step += 1
             return metrics
         try:
-            metrics |= self._update(update or self.optimizer.step, self._loss)
+            metrics |= self._update(update or self.optimizer.step, self._loss / self.train.accumulate)
         finally:
             self._loss, self._samples = None, []
             self.optimizer.zero_grad(set_to_none=True)
@@ -137,12 +138,13 @@ class StepEngine:
         Raises:
             Rollback: they differ.
         """
-        if self.train.replica_check_every and self.mesh.world > 1:
+        if self.train.replica_check_every and self.mesh.world > 1 and self._compared != self.micro_step:
             named = {f"{part}/{name}": value for part, values in self.state().items() for name, value in values.items()}
             buffers = {name for part in self.parts for name, _ in part.named_buffers()}
             # Statistics such as a batch normalisation's are each process's own.
             kept = {name: value for name, value in named.items() if name.partition("/")[2] not in buffers}
             self.replicas(self.step, kept, self.mesh.index("pipeline"))
+            self._compared = self.micro_step
 
     def _pass(self, batch: Mapping[str, Any], last: bool) -> dict[str, Any]:
         """Forward and backward of a micro-batch that is on the device."""
@@ -272,7 +274,7 @@ class StepEngine:
 
     def load_plain_state(self, state: Mapping[str, Any], *, keep_guard: bool = False) -> None:
         """Continue from :meth:`plain_state`; after a rollback the guard keeps what it has counted."""
-        self.micro_step = int(state["micro_step"])
+        self.micro_step, self._compared = int(state["micro_step"]), -1
         if not keep_guard and state.get("guard"):
             self.guard.load_state(state["guard"])
         if state.get("spikes"):
