@@ -63,7 +63,7 @@ def monitored_block(step: Callable[[], object], steps: int, interval: float, fol
     """Steps as a session takes them."""
     waits = CollectiveWaits()
     clock = StepClock(communication=waits.seconds)
-    settings = MonitorConfig(interval=interval, straggler_interval=interval)
+    settings = MonitorConfig(interval=interval, straggler_interval=5 * interval)
     monitor = Monitor(
         folder, Who(), clock, settings, machine=lambda: Machine.here(folder), progress=lambda: ("train", clock.steps)
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from maquette.cli import cli, run
 from maquette.errors import MaquetteError
+from maquette.forensics import archive
 from maquette.forensics.archive import anonymous, collect
 
 HOME = "/" + "home"  # in two pieces: no file of the repository names a home
@@ -136,6 +139,41 @@ def test_the_command_says_where_the_archive_is_and_refuses_what_is_no_run(broken
     assert out.out.strip() == str(target) and "look through it" in out.err and target.is_file()
     with pytest.raises(MaquetteError, match="is not a run"):
         collect(tmp_path / "nothing", target)
+
+
+def test_what_goes_while_it_is_collected_is_passed_over(broken_run):
+    found = archive._walk(broken_run)
+    assert next(found)[0] == broken_run / "config.yaml"
+    shutil.rmtree(broken_run / "incidents" / "20261201-000000_hang")
+    (broken_run / "environment.json").unlink()
+    names = {path.name for path, _ in found}
+    assert "stderr.log" in names
+    assert not {"environment.json", "incident.json", "outside.log"} & names
+
+
+def test_the_doctor_looks_at_the_run(broken_run, tmp_path, monkeypatch):
+    commands = []
+
+    def note(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "{}", "")
+
+    monkeypatch.setattr(subprocess, "run", note)
+    monkeypatch.chdir(tmp_path)
+    collect(Path("run"), tmp_path / "a.tar.gz")
+    assert [command[-1] for command in commands] == [str(broken_run)]
+
+
+def test_an_archive_that_cannot_be_written_is_one_line(broken_run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for target, said in (
+        (tmp_path / "file" / "a.tar.gz", "cannot be written: File exists"),
+        (tmp_path, "directory"),
+    ):
+        words = ["debug", str(broken_run), "--no-doctor", "--output", str(target)]
+        assert run(cli, words, standalone_mode=False) != 0
+        error = capsys.readouterr().err
+        assert said in error.splitlines()[-1] and "Traceback" not in error
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import re
 import signal
-import struct
-import subprocess
 import sys
 import threading
 import time
@@ -21,13 +19,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from maquette.engine.phase_memory import PhaseMemory
-from maquette.forensics import out_of_memory, processes, remedies, watchdog
-from maquette.forensics.collectives import flight_file
+from maquette.forensics import out_of_memory, processes, remedies
+from maquette.forensics import pulse as pulses
 from maquette.forensics.incidents import incidents, record
 from maquette.forensics.limits import WARM_UP, Expectation
 from maquette.forensics.live_tensors import address, describe_live_tensors
 from maquette.forensics.out_of_memory import OutOfMemory, Reporter, is_out_of_memory
-from maquette.forensics.pulse import BEAT, LAYOUT, LIMIT, MOVED, PHASE, Pulse, ask_for_flight, read_sign, sign_file
+from maquette.forensics.pulse import Pulse, ask_for_flight, read_sign
 from maquette.forensics.stacks import ask_for_stacks, main_thread_frames, stacks_file, telling_place
 from maquette.forensics.verdict import Collective, Flight, Witness, judge, read_flight, spans
 from maquette.forensics.watchdog import Watchdog
@@ -71,9 +69,29 @@ def test_a_process_tells_its_phase_step_limit_stacks_and_that_it_lives(tmp_path)
         assert "in test_a_process_tells" in stacks and telling_place(stacks).startswith("ask_for_stacks")
     assert read_sign(tmp_path, 3).limit == 0  # after its end no silence is one
     assert read_sign(tmp_path, 4) is None
-    assert not [
-        t for t in threading.enumerate() if t.name == "maquette pulse" and t.is_alive() and not pulse._over.is_set()
-    ]
+    pulse._thread.join(20)
+    assert not pulse._thread.is_alive()
+
+
+def test_a_flight_that_cannot_be_written_does_not_stop_the_beat(tmp_path, monkeypatch):
+    asked = []
+
+    def fail(folder, rank):
+        asked.append(rank)
+        raise RuntimeError("torch has changed")
+
+    monkeypatch.setattr(pulses, "write_flight", fail)
+    monkeypatch.setattr(pulses, "BEAT_SECONDS", 0.01)
+    with Pulse(tmp_path, 3, first=900).beating():
+        ask_for_flight(tmp_path, 3)
+        until = time.monotonic() + 20
+        while not asked and time.monotonic() < until:
+            time.sleep(0.01)
+        beat = read_sign(tmp_path, 3).beat
+        while read_sign(tmp_path, 3).beat == beat and time.monotonic() < until:
+            time.sleep(0.01)
+        assert read_sign(tmp_path, 3).beat > beat
+    assert asked == [3]
 
 
 def test_without_a_launcher_nothing_is_written_and_no_thread_runs(tmp_path, monkeypatch):
@@ -107,6 +125,8 @@ def test_the_rank_that_is_missing_in_a_collective_is_named_with_the_collective_a
         "rank 1 (pid 101), now at get (queue.py:1), has not come to all_reduce of Float [4], number 2" in verdict.line
     )
     assert "ranks 0, 2 wait in it" in verdict.line
+    several = judge([witness(0, there), witness(1, [], place="get (queue.py:1)"), witness(2, [])]).line
+    assert several.startswith("rank 1 (pid 101), now at get (queue.py:1), and rank 2 (pid 102) have not come to")
 
 
 @pytest.mark.parametrize(
@@ -147,109 +167,6 @@ def test_a_torn_or_hostile_flight_is_none(tmp_path):
     for text in ("{", "[]", '{"entries": [{}], "rank": 0, "groups": {}}', "\x80\x04pickle"):
         file.write_text(text)
         assert read_flight(file) is None
-
-
-class Workers:
-    """Sleeping processes with signs of life that a test sets, and a watchdog with a clock of its own."""
-
-    def __init__(self, folder):
-        self.folder, self.now = folder, 1000.0
-        folder.mkdir()
-        self.processes = [subprocess.Popen(["sleep", "600"]) for _ in range(2)]
-        self.pids = {rank: process.pid for rank, process in enumerate(self.processes)}
-        self.dog = Watchdog(folder, folder / "run", clock=lambda: self.now)
-        for rank, pid in self.pids.items():
-            sign_file(folder, rank).write_bytes(LAYOUT.pack(pid, 0, 0, 60, 60, 7, 0, b"train"))
-            flight_file(folder, rank).write_text("{}")
-            stacks_file(folder, rank).touch()
-            self.tell(rank)
-
-    def tell(self, rank, phase=b"train", moved=None, limit=60.0):
-        form = {PHASE: "24s", MOVED: "@d", LIMIT: "@d", BEAT: "@d"}
-        values = {PHASE: phase, MOVED: self.now if moved is None else moved, LIMIT: limit, BEAT: self.now}
-        content = bytearray(sign_file(self.folder, rank).read_bytes())
-        for place, value in values.items():
-            struct.pack_into(form[place], content, place, value)
-        sign_file(self.folder, rank).write_bytes(content)
-
-    def pass_time(self, seconds, keep=()):
-        """Looks once a second; ranks in ``keep`` tell that they get on."""
-        ends = False
-        for _ in range(seconds):
-            self.now += 1
-            for rank in keep:
-                self.tell(rank)
-            ends = self.dog.look(self.pids)
-        return ends
-
-    def found(self):
-        return [path.name for path in incidents(self.folder / "run")]
-
-
-@pytest.fixture
-def workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(watchdog, "ANSWER_SECONDS", 0.0)
-    monkeypatch.setattr(watchdog, "ask_for_stacks", lambda pid: None)
-    made = Workers(tmp_path / "watched")
-    yield made
-    for process in made.processes:
-        process.kill()
-        process.wait()
-
-
-def test_a_silent_worker_is_reported_at_its_limit_and_ended_at_one_and_a_half(workers, capsys):
-    assert not workers.pass_time(59, keep=[0]) and not workers.found()
-    assert not workers.pass_time(3, keep=[0]) and len(workers.found()) == 1
-    said = capsys.readouterr().err
-    assert said.count("maquette: a hang: rank 1 (pid") == 1 and "summary.txt" in said
-    assert not workers.pass_time(20, keep=[0]) and len(workers.found()) == 1
-    assert workers.pass_time(10, keep=[0])
-    workers.dog.end()
-    assert [process.wait(20) for process in workers.processes] == [-signal.SIGKILL] * 2
-    workers.pass_time(3)  # the launcher may look again before it has noticed
-    assert workers.dog.verdict.culprits == (1,)
-    workers.pids = {0: os.getpid()}
-    workers.pass_time(1)
-    assert workers.dog.verdict is None
-
-
-def test_a_worker_that_gets_on_again_is_let_alone(workers, capsys):
-    workers.pass_time(62, keep=[0])
-    assert not workers.pass_time(60, keep=[0, 1]) and workers.dog.verdict is None
-    assert "get on again" in capsys.readouterr().err
-    [folder] = incidents(workers.folder / "run")
-    assert "got on again by themselves" in (folder / "summary.txt").read_text()
-
-
-@pytest.mark.parametrize("phase", [b"start", b"save", b"compile", b"restore", b"report", b"finish"])
-def test_who_waits_for_one_that_saves_or_compiles_does_not_hang(workers, phase):
-    workers.tell(0, phase, limit=1800)
-    for _ in range(30):
-        assert not workers.pass_time(10)
-    assert not workers.found()
-    assert not workers.pass_time(1400)
-    workers.pass_time(200)  # but it may not take for ever
-    assert len(workers.found()) == 1
-
-
-def test_a_launcher_that_was_stopped_itself_does_not_blame_its_workers(workers):
-    workers.pass_time(5, keep=[0, 1])
-    workers.now += 3600
-    assert not workers.pass_time(1) and not workers.pass_time(30) and not workers.found()
-
-
-def test_a_stopped_process_is_reported_in_every_phase_and_a_debugged_or_ended_one_never(workers, monkeypatch):
-    workers.tell(0, b"start", limit=1800)
-    workers.tell(1, b"start", limit=1800)
-    os.kill(workers.pids[1], signal.SIGSTOP)
-    while processes.state(workers.pids[1]) != processes.STOPPED:
-        time.sleep(0.01)
-    workers.pass_time(62)
-    [folder] = incidents(workers.folder / "run")
-    found = json.loads((folder / "incident.json").read_text())
-    assert found["culprits"] == [1] and "is stopped (SIGSTOP)" in found["line"]
-    monkeypatch.setattr(watchdog, "state", lambda pid: processes.TRACED)
-    assert not workers.pass_time(7200)
 
 
 def test_stacks_are_read_to_the_innermost_frame_of_the_main_thread():
@@ -333,6 +250,25 @@ def test_other_errors_pass_as_they_are_and_an_unwatched_crash_is_kept(tmp_path):
     assert not list(incidents(tmp_path / "b"))
 
 
+def test_a_crash_that_cannot_be_written_down_is_still_told_itself(tmp_path, monkeypatch):
+    written = []
+
+    def full(*given):
+        written.append(given)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(out_of_memory, "record", full)
+    report = Reporter(tmp_path, Pulse(None, 0, first=900))
+    with pytest.raises(ZeroDivisionError), report.reporting():
+        raise ZeroDivisionError("on purpose")
+    with pytest.raises(OSError, match="quota"), report.reporting():
+        raise OSError(errno.EDQUOT, "quota")
+    assert len(written) == 1  # a full disk is not asked for room to tell of itself
+    monkeypatch.setattr(aftermath, "record", full)
+    lost = Failure(1, 11, -signal.SIGKILL, 100.0)
+    assert Aftermath(Watchdog(tmp_path, tmp_path), tmp_path).explain([lost], 2) == lost
+
+
 def test_what_is_saved_for_the_backward_pass_is_seen_without_computing_anything_again():
     from torch.utils.checkpoint import checkpoint
 
@@ -351,7 +287,7 @@ def test_what_is_saved_for_the_backward_pass_is_seen_without_computing_anything_
 
 
 def test_changes_are_planned_in_a_process_of_their_own(tmp_path, monkeypatch):
-    rows = [["", 100], ["a=1", 120], ["b=2", 60], ["c=3 d=4", 40]]
+    rows = [["", 100], ["a=1", 120], ["b=2", 60], ["e=5", "no such size"], ["c=3 d=4", 40]]
     script = "import json\n" + "".join(f"print(json.dumps({row!r}), flush=True)\n" for row in rows)
     fake, real = tmp_path / "python", sys.executable
     fake.write_text(f"#!{real}\nimport os\nassert 'RANK' not in os.environ\n{script}")
@@ -360,6 +296,8 @@ def test_changes_are_planned_in_a_process_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(fake))
     found = remedies.remedies(tmp_path, 4)
     assert found.peak == 100 and found.changes == (("c=3 d=4", 40), ("b=2", 60))
+    assert found.table().endswith("\nnot planned: e=5: no such size") and found.line().startswith("try c=3 d=4 (")
+    assert "lowers it (e=5: no such size)" in remedies.Remedies(100, (), found.reason).line()
     fake.write_text(f"#!{real}\nimport sys, time\n{script}\ntime.sleep(60)")
     monkeypatch.setattr(remedies, "PATIENCE", 2.0)
     late = remedies.remedies(tmp_path, 4)  # what was planned in time, and that it is not all
@@ -398,3 +336,12 @@ def test_incidents_of_one_second_have_folders_of_their_own(tmp_path):
     assert len({incident.path for incident in found}) == 3 and len(list(incidents(tmp_path))) == 3
     found[0].add("then it ended")
     assert found[0].summary.read_text().count("\n") == 2
+
+
+def test_no_secret_is_in_an_incident(tmp_path):
+    secret = "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"
+    found = record(tmp_path, "crash", f"token={secret}", {"message": secret, "api_key": "only-by-its-key"}, secret)
+    found.keep("output.rank0.txt", f"Bearer {secret}")
+    found.add(f"again {secret}")
+    texts = [path.read_text() for path in found.path.iterdir()]
+    assert len(texts) == 3 and not [text for text in texts if secret in text or "only-by-its-key" in text]

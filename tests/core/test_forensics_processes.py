@@ -42,8 +42,6 @@ def start(folder, *words, nproc=2, **settings):
         str(nproc),
         *plugins,
         "train",
-        *BLOCKS,
-        *SHORT,
     ]
     return subprocess.Popen(
         [*command, *BLOCKS, *SHORT, f"folder={folder}", *words],

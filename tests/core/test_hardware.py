@@ -109,7 +109,7 @@ PROC = {
     "stat": "cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 50 0 50 350 50 0 0 0 0 0\ncpu1 50 0 50 350 50 0 0 0 0 0\nctxt 1\n",
     "pressure/memory": "some avg10=12.50 avg60=0 avg300=0 total=9\nfull avg10=3.25 avg60=0 avg300=0 total=4\n",
     "net/dev": "Inter-|\n face |\n    lo: 9 0 0 0 0 0 0 0 9 0\n  eth0: 100 0 0 0 0 0 0 0 30 0\n",
-    "diskstats": "8 0 sda 1 0 10 0 1 0 20 0 0\n8 1 sda1 1 0 10 0 1 0 20 0 0\n",
+    "diskstats": "8 0 sda 1 0 10 0 1 0 20 0 0\n8 1 sda1 1 0 10 0 1 0 20 0 0\n253 0 dm-0 1 0 10 0 1 0 20 0 0\n",
     "uptime": "5000.25 1.0\n",
 }  # fmt: skip
 
@@ -117,7 +117,8 @@ PROC = {
 def test_files_of_proc_and_sys_are_read_in_bytes_and_seconds(tmp_path):
     write(tmp_path, **{f"proc/{name}": text for name, text in PROC.items()})
     port, device = "sys/class/infiniband/mlx5_0/ports/1", "sys/bus/pci/devices/a"
-    write(tmp_path, **{"sys/block/sda/size": "1", f"{device}/vendor": "0x10de\n", f"{device}/class": "0x030200\n"})
+    write(tmp_path, **{"sys/block/sda/size": "1", "sys/block/dm-0/slaves/sda/size": "1"})
+    write(tmp_path, **{f"{device}/vendor": "0x10de\n", f"{device}/class": "0x030200\n"})
     write(tmp_path, **{f"{port}/state": "4: ACTIVE\n", f"{port}/rate": "400 Gb/sec (4X NDR)\n"})
     host = Host(tmp_path / "proc", tmp_path / "sys")
     memory = host.memory()
@@ -154,6 +155,10 @@ def test_limits_of_both_versions_of_control_groups(tmp_path):
 
 
 def test_a_file_is_written_read_back_and_gone(tmp_path):
+    other = tmp_path / f".maquette_write_{os.getpid()}"  # of a process of the same number, on another machine
+    other.touch()
+    assert disk.write_and_read(tmp_path, 2**20).equal and other.exists()
+    other.unlink()
     reading = disk.write_and_read(tmp_path, 3 * 2**20)
     assert reading.equal and reading.size == 3 * 2**20 and list(tmp_path.iterdir()) == []
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
 from maquette.cli.worker import work
 from maquette.config import load_run_config
 from maquette.errors import MaquetteError
+from maquette.forensics.collectives import record_flights
+from maquette.launching import launch as launching
 from maquette.launching.environment import worker_environment
 from maquette.launching.failure import Failure, read_report, root_cause
 from maquette.launching.job import Job
@@ -225,12 +229,29 @@ def test_a_worker_tells_its_end_to_the_launcher_alone(tmp_path, monkeypatch, cap
     assert read_report(str(tmp_path / "none")) == ("", None)
 
 
-def test_the_environment_of_workers_yields_to_the_users(tmp_path):
-    own = worker_environment(2, tmp_path, {})
-    assert own["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1" and int(own["TORCH_FR_BUFFER_SIZE"]) > 0
-    assert int(own["OMP_NUM_THREADS"]) >= 1 and own["TORCH_FR_DUMP_TEMP_FILE"].startswith(str(tmp_path))
-    assert int(worker_environment(10**6, tmp_path, {})["OMP_NUM_THREADS"]) == 1
-    assert "OMP_NUM_THREADS" not in worker_environment(2, tmp_path, {"OMP_NUM_THREADS": "7"})
+def test_the_environment_of_workers_yields_to_the_users(tmp_path, monkeypatch):
+    own = worker_environment(2, {})
+    assert own["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1" and int(own["OMP_NUM_THREADS"]) >= 1
+    assert int(worker_environment(10**6, {})["OMP_NUM_THREADS"]) == 1
+    assert "OMP_NUM_THREADS" not in worker_environment(2, {"OMP_NUM_THREADS": "7"})
+    # Where the flight recorder writes is the run's folder: the environment of its workers must not say otherwise first.
+    monkeypatch.delenv("TORCH_FR_DUMP_TEMP_FILE", raising=False)
+    monkeypatch.setattr(os, "environ", {**os.environ, **own})
+    record_flights(tmp_path)
+    assert os.environ["TORCH_FR_DUMP_TEMP_FILE"] == str(tmp_path / "flights" / "rank_")
+    assert int(os.environ["TORCH_FR_BUFFER_SIZE"]) > 0
+
+
+def test_nodes_that_cannot_be_reached_leave_nothing_behind(tmp_path, monkeypatch):
+    def unreachable(meeting):
+        raise RendezvousConnectionError("refused")
+
+    monkeypatch.setattr(launching, "get_rendezvous_handler", unreachable)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = dict(os.environ)
+    with pytest.raises(MaquetteError, match="cannot reach head:1"):
+        launching.launch(Job("doctor"), Placement(nodes=(2, 2), rendezvous="head:1"))
+    assert not list(tmp_path.iterdir()) and dict(os.environ) == before
 
 
 @pytest.mark.parametrize("place", [{"processes": 0}, {"restarts": -1}, {"nodes": (0, 1)}, {"grace": 0}])

@@ -18,7 +18,7 @@ from maquette.errors import MaquetteError
 from maquette.hardware.host import Host
 from maquette.hardware.nvml import Nvml
 from maquette.monitor_config import MonitorConfig
-from maquette.monitoring.exposition import MachineExposition
+from maquette.monitoring.exposition import Exposition, MachineExposition, serve_metrics
 from maquette.monitoring.journal import journal_file, read_journal
 from maquette.monitoring.machine import Machine
 from maquette.monitoring.metrics import ALIASES, ENGINES, GPU, HOST, LABELLED, STEPS, TRAINING
@@ -78,6 +78,22 @@ def test_what_is_wrong_with_a_gpu_is_told_once(tmp_path):
     assert machine.read().complaints == ("GPU 0: has fallen off the bus",)
     machine.close()
     assert library.opened == -1  # it was never opened here
+
+
+def test_a_gpu_that_is_lost_is_still_the_own_one_and_its_neighbours_are_not_told_of(tmp_path):
+    gpus = [FakeGpu(uuid=f"GPU-{name}", throttle=0x40 * (name == "a")) for name in "abc"]
+    library = FakeNvml(*gpus)
+    nvml = Nvml(library)
+    asked, real = [], nvml.read
+    nvml.read = lambda index, **more: asked.append(index) or real(index, **more)
+    machine = Machine(tmp_path, nvml, gpu="b")
+    assert machine.read().complaints == () and asked == [0, 1, 2]
+    gpus[1].errors = {"all": "GPU_IS_LOST"}
+    library.tell(0, 8, 79)
+    library.tell(1, 8, 79)
+    reading = machine.read()
+    assert list(reading.complaints) == ["GPU 1: has fallen off the bus", "GPU 1: XID 79"]
+    assert [event.gpu for event in reading.events] == [1] and asked == [0, 1, 2, 1]
 
 
 def monitor_of(folder, *gpus, **settings):
@@ -150,7 +166,12 @@ def test_a_port_that_is_taken_is_a_mistake_in_one_line(tmp_path):
                 pass
 
 
-@pytest.mark.parametrize("wrong", [{"interval": -1}, {"port": 70000}, {"journal_mb": 0}])
+def test_a_rank_whose_port_would_be_beyond_the_last_is_told_so(tmp_path):
+    with pytest.raises(MaquetteError, match="65536 cannot be listened on"):
+        serve_metrics(Exposition({}), MonitorConfig(port=65535), 1)
+
+
+@pytest.mark.parametrize("wrong", [{"interval": -1}, {"port": 70000}, {"journal_mb": 0}, {"straggler_interval": 40}])
 def test_settings_are_checked(wrong):
     with pytest.raises(ValueError, match="monitor"):
         MonitorConfig(**wrong)

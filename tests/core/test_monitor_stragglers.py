@@ -10,8 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maquette.json_lines import append_line
 from maquette.monitor_config import MonitorConfig
 from maquette.monitoring.collective_waits import CollectiveWaits
+from maquette.monitoring.journal import journal_file
 from maquette.monitoring.machine import Machine
 from maquette.monitoring.monitor import Monitor, Who
 from maquette.monitoring.step_clock import StepClock
@@ -90,6 +92,33 @@ def test_few_readings_and_cheap_differences_say_nothing():
     cheap = {0: readings([(0.0, 0.01, 1.0)] * 6), 1: readings([(0.0, 0.02, 1.0)] * 6)}
     assert StragglerScores().judge(cheap) == []
     assert StragglerScores().judge({0: [], 1: [{"step_times": {"count": 0}}]}) == []
+
+
+def test_a_rank_with_too_few_readings_has_not_recovered(tmp_path, capsys):
+    told = []
+    clock = StepClock()
+    monitor = Monitor(
+        tmp_path,
+        Who(0, 2),
+        clock,
+        MonitorConfig(interval=1, straggler_interval=5),
+        machine=lambda: Machine(tmp_path),
+        progress=lambda: ("train", 0),
+        record=lambda kind, **facts: told.append(kind),
+    )
+
+    def compared(*counts):
+        for rank, (times, count) in enumerate(zip((FAST, SLOW_COMPUTE), counts, strict=True)):
+            file = journal_file(tmp_path, rank)
+            file.unlink(missing_ok=True)
+            for row in readings([times] * count):
+                append_line(file, row | {"time": time.time()})
+        monitor._compare(time.time() - 60)
+
+    compared(6, 6)
+    compared(6, 2)
+    compared(6, 6)
+    assert told == ["straggler"] and "keeps up again" not in capsys.readouterr().err
 
 
 def slow_rank(folder, part):

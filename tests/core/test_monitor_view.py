@@ -32,6 +32,15 @@ def test_a_journal_is_bounded_and_its_torn_lines_are_passed_over(tmp_path):
     assert [r["number"] for r in last_records(journal.path)] == [201]
 
 
+def test_an_interval_is_read_whole_however_long_its_lines_are(tmp_path):
+    journal = Journal(tmp_path, 0, size=2**20)
+    for number in range(300):
+        journal.write({"time": float(number), "filling": "x" * 2000})
+    assert journal.path.stat().st_size < 200 * 2000 and journal.path.with_suffix(".old.jsonl").is_file()
+    assert [r["time"] for r in last_records(journal.path, since=99.5)] == list(range(100, 300))
+    assert [r["time"] for r in last_records(journal.path)] == [299]
+
+
 def test_a_journal_that_cannot_be_written_warns_once(tmp_path, capsys):
     (tmp_path / "monitor").write_text("in the way")
     journal = Journal(tmp_path, 0, size=4000)

@@ -30,13 +30,18 @@ class MonitorConfig:
     address: str = "127.0.0.1"
     """Who may ask there: this machine alone, or e.g. 0.0.0.0 for all."""
     straggler_interval: float = 300.0
-    """Seconds between comparing the ranks' speeds; 0 looks for no stragglers."""
+    """Seconds between comparing the ranks' speeds, at least five readings'; 0 looks for no stragglers."""
     straggler_score: float = 0.75
     """The share of the best rank's speed, or of its own best, below which a rank is reported."""
 
     def __post_init__(self) -> None:
         for key in ("interval", "straggler_interval", "straggler_score"):
             at_least(f"monitor.{key}", getattr(self, key), 0)
+        if 0 < self.straggler_interval < 5 * self.interval:
+            raise ValueError(
+                f"'monitor.straggler_interval' is {self.straggler_interval}; it must be 0 or at least "
+                f"{5 * self.interval:g}, five times 'monitor.interval'"
+            )
         at_least("monitor.journal_mb", self.journal_mb, 0.1)
         if not 0 <= self.port <= 65535:
             raise ValueError(f"'monitor.port' is {self.port}; it must be in 0..65535")

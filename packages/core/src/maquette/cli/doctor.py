@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--quick", is_flag=True, help="Leave out bandwidths and the long burn-in.")
 @click.option("--only", multiple=True, metavar="CHECK", help="Do only this check; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write the report as JSON to this file as well.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report as JSON to this file as well."
+)
 @click.pass_context
 def doctor(
     context: click.Context,
@@ -57,7 +59,10 @@ def _tell(report: Report, as_json: bool, output: Path | None) -> None:
     if output:
         from maquette.durable import write_json
 
-        write_json(output, report.plain())
+        try:
+            write_json(output, report.plain())
+        except OSError as error:
+            raise MaquetteError(f"maquette doctor: '{output}' cannot be written: {error.strerror or error}") from None
     if as_json:
         click.echo(json.dumps(report.plain(), indent=2))
     else:

@@ -13,17 +13,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from maquette.accelerators import GIB
 from maquette.monitoring.view import RankView, RunView, span, view_run
-
-GIB = 2**30
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Print the state once and end, as for a script.")
-@click.option("--every", default=2.0, show_default=True, help="Seconds between looks.")
+@click.option("--every", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Seconds between looks.")
 def top(run: Path, once: bool, every: float) -> None:
-    """Watch RUN, or a folder of runs: steps, times, devices, hosts and warnings by rank; ctrl-C ends it."""
+    """Watch RUN: steps, times, devices, hosts and warnings by rank; ctrl-C ends it."""
     console = Console()
     if once or not console.is_terminal:
         # What a program reads is not cut to the width of a terminal that it does not have.

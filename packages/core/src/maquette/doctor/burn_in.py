@@ -19,6 +19,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -79,10 +80,10 @@ class BurnIn:
         device = machine.mesh.device
         for precision in PRODUCTS:
             id = f"matmul.{precision}"
-            if precision == "float8" and not native(device):
+            if precision == "float8" and not all(machine.mesh.gather(native(device))):
                 yield not_applicable(id, "this device does not multiply float8 itself")
                 continue
-            everybodys = machine.mesh.gather(self._burn(precision, device, machine.quick))
+            everybodys = machine.everybodys(partial(self._burn, precision, device, machine.quick))
             yield from self._right(id, everybodys)
             if not machine.quick:
                 yield from self._fast(id, everybodys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, distributed
@@ -175,13 +176,18 @@ def expected(machine: Machine) -> float | None:
     """GB/s of bus bandwidth that a healthy group reaches: over NVLink within a machine, over InfiniBand between two."""
     if machine.mesh.device.type != "cuda":
         return None
-    machines = set(machine.mesh.gather(machine.name))
-    if len(machines) == 1:
-        linked = any(any(gpu.nvlinks or ()) for gpu in machine.gpus or ())
+    # Whether there are NVLinks is asked of the driver, which may fail on one process: before any leaves for good.
+    links = machine.everybodys(partial(_linked, machine))
+    if len(set(machine.mesh.gather(machine.name))) == 1:
+        linked = links[machine.mesh.rank]
         name = torch.cuda.get_device_name(machine.mesh.device)
         return next((speed for piece, speed in NVLINK.items() if piece in name), None) if linked else None
     rates = [rate for state, rate in machine.host.infiniband().values() if state == "ACTIVE"]
     return INFINIBAND_SHARE * min(rates) / 8 if rates else None
+
+
+def _linked(machine: Machine) -> bool:
+    return not machine.no_gpu() and any(any(gpu.nvlinks or ()) for gpu in machine.gpus or ())
 
 
 def _all_reduce(own: Tensor) -> Callable[[], object]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from maquette.accelerators import GIB
 from maquette.doctor.finding import Action, Finding, Status, judge, not_applicable, unknown
 from maquette.doctor.machine import Machine
 from maquette.hardware import disk
 
-GIB = 2**30
 MIB = 2**20
 
 

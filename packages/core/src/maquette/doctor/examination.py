@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from maquette import plugins
 from maquette.doctor.finding import EXIT_STATUS, Action, Finding, Status, unknown, worst
-from maquette.doctor.machine import Machine
+from maquette.doctor.machine import FailedElsewhereError, Machine
 from maquette.errors import unknown_name
 
 SCHEMA = 1
@@ -22,7 +22,8 @@ class Check(Protocol):
 
     Attributes:
         together: all processes call it at the same time, it may use ``machine.mesh``, and what it yields on rank 0
-            counts. Else the first process of each machine calls it, and what it yields is of that machine.
+            counts; what may fail on one of them goes through ``machine.everybodys``. Else the first process of each
+            machine calls it, and what it yields is of that machine.
     """
 
     together: bool
@@ -136,5 +137,7 @@ def _guarded(name: str, check: Check, machine: Machine, subject: str) -> Iterato
     """A check that fails has found nothing out."""
     try:
         yield from check(machine)
+    except FailedElsewhereError:
+        return  # told by those on which it has failed
     except Exception as error:  # a stranger's check may raise anything at all
         yield unknown(f"{name}.check", f"the check itself failed: {type(error).__name__}: {error}", subject)

@@ -10,10 +10,7 @@ from maquette.doctor.finding import Action, Finding, Status, judge, not_applicab
 from maquette.doctor.machine import Machine
 from maquette.errors import MaquetteError
 from maquette.hardware import xids
-from maquette.hardware.gpu import MIB, GpuReading
-
-HARMLESS = frozenset({"idle", "power_cap"})
-"""Reasons for low clocks that a healthy GPU has."""
+from maquette.hardware.gpu import HARMFUL, MIB, GpuReading
 
 RECOVERY = {
     "gpu_reset": Action.RESET_GPU,
@@ -179,9 +176,9 @@ def _margin(look: _Look) -> Finding:
 
 
 def _throttle(look: _Look) -> Finding:
-    reasons = sorted(set(look.gpu.throttle or ()) - HARMLESS)
+    reasons = sorted(HARMFUL.intersection(look.gpu.throttle or ()))
     said = ", ".join(reasons)
-    return look.say(not reasons, said or "none", "none but idle and power_cap",
+    return look.say(not reasons, said or "none", "no heat, slowdown or brake",
                     advice=f"it runs slowly because of {said}", action=Action.SERVICE)  # fmt: skip
 
 

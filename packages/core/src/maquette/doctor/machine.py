@@ -10,13 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from maquette.errors import MaquetteError
 from maquette.hardware.gpu import GpuReading
 from maquette.hardware.host import Host
 from maquette.hardware.nvml import Nvml
 from maquette.parallel.mesh import Mesh
+
+Seen = TypeVar("Seen")
+
+
+class FailedElsewhereError(MaquetteError):
+    """A look that all processes took together has failed on others, which tell why."""
 
 
 @dataclass
@@ -68,6 +74,28 @@ class Machine:
         with nvml:
             self.driver_cuda = nvml.cuda
             return nvml.read_all(fast=self.quick)
+
+    def everybodys(self, look: Callable[[], Seen]) -> list[Seen]:
+        """What ``look`` gives on each process, in the order of ranks; all processes call it together.
+
+        Where it fails on one all raise, so that none goes on to a collective in which the others are missing.
+
+        Raises:
+            Exception: what ``look`` has raised here.
+            FailedElsewhereError: it has failed on other processes alone.
+        """
+        seen: Seen | None = None
+        failure: Exception | None = None
+        try:
+            seen = look()
+        except Exception as error:  # whatever it is, the others wait to hear of it
+            failure = error
+        told: list[tuple[Seen, bool]] = self.mesh.gather((seen, failure is None))
+        if failure:
+            raise failure
+        if failed := [rank for rank, (_, fine) in enumerate(told) if not fine]:
+            raise FailedElsewhereError(f"it failed on ranks {failed}")
+        return [value for value, _ in told]
 
     driver_cuda: tuple[int, int] | None = None
     """The newest CUDA that the driver serves, once :attr:`gpus` are read."""

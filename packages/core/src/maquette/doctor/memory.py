@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from maquette.accelerators import GIB
 from maquette.doctor.finding import Action, Finding, judge, not_applicable, unknown
 from maquette.doctor.machine import Machine
 from maquette.hardware import cgroups
-
-GIB = 2**30
 
 
 @dataclass

@@ -42,8 +42,9 @@ class Network:
         return Finding("network.name", Status.PASS, "", address, "resolves")
 
     def _port(self, machine: Machine) -> Finding:
-        # With other processes the meeting place is open already, by one of us.
-        given = os.environ.get("MASTER_PORT", "0") if machine.mesh.world == 1 else "0"
+        # With other processes, or under a launcher, the meeting place is open already, by one of us.
+        ours = machine.mesh.world > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+        given = "0" if ours else os.environ.get("MASTER_PORT", "0")
         port = self.config.port or (int(given) if given.isdigit() else 0)
         try:
             with socket.socket() as trial:

@@ -43,12 +43,11 @@ class Transfers:
         """All findings of all processes."""
         if machine.quick:
             return
-        here = self.measure(machine)
-        everybodys = machine.mesh.gather(here)
+        everybodys = machine.everybodys(lambda: self.measure(machine))
         if machine.mesh.device.type == "cpu":
             yield not_applicable("transfer.host_to_gpu", machine.no_gpu() or "torch uses no GPU")
             yield not_applicable("transfer.gpu_to_host", machine.no_gpu() or "torch uses no GPU")
-        for id in here:
+        for id in everybodys[0]:
             yield from self._judged(id, [speeds[id] for speeds in everybodys])
 
     def measure(self, machine: Machine) -> dict[str, float]:

@@ -95,13 +95,14 @@ class SameVersions:
         if machine.mesh.world == 1:
             yield not_applicable("versions.ranks", "one process")
             return
-        everybodys = machine.mesh.gather(own_versions())
-        usual = {name: Counter(v[name] for v in everybodys).most_common(1)[0][0] for name in everybodys[0]}
+        everybodys = machine.everybodys(own_versions)
+        names = sorted({name for versions in everybodys for name in versions})
+        usual = {name: Counter(v.get(name) for v in everybodys).most_common(1)[0][0] for name in names}
         odd = [
-            f"rank {rank} has {name} {version or 'nowhere'}, the others {usual[name] or 'nowhere'}"
+            f"rank {rank} has {name} {versions.get(name) or 'nowhere'}, the others {usual[name] or 'nowhere'}"
             for rank, versions in enumerate(everybodys)
-            for name, version in versions.items()
-            if version != usual[name]
+            for name in names
+            if versions.get(name) != usual[name]
         ]
         yield _found("versions.ranks", odd, "the same", "; ".join(odd), critical=True)
 

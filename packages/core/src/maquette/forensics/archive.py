@@ -10,11 +10,13 @@ import io
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,18 +31,10 @@ from maquette.forensics.incidents import tail
 from maquette.runs import RunFolder
 from maquette.secrets import scrubbed, scrubbed_tree
 
-TAKEN = (
-    "config.yaml",
-    "environment.json",
-    "result.json",
-    "logs/ranks/**/*.log",
-    "logs/ranks/**/*.json",
-    "logs/csv/*/metrics.csv",
-    "events/*.jsonl",
-    "monitor/*.jsonl",
-    "incidents/*/*.txt",
-    "incidents/*/*.json",
-    "checkpoints/*/*.json",
+TAKEN = re.compile(
+    r"config\.yaml|environment\.json|result\.json"
+    r"|logs/ranks/.*\.(log|json)|logs/csv/[^/]+/metrics\.csv"
+    r"|(events|monitor)/[^/]+\.jsonl|incidents/[^/]+/[^/]+\.(txt|json)|checkpoints/[^/]+/[^/]+\.json"
 )
 """Of the run's folder."""
 
@@ -107,16 +101,22 @@ def anonymous(text: str) -> str:
 
 
 def _files(run: Path) -> Iterator[Piece]:
-    seen: set[Path] = set()
-    for pattern in TAKEN:
-        for path in sorted(run.glob(pattern)):
-            linked = any(part.is_symlink() for part in (path, *path.parents) if part != run and run in part.parents)
-            if path in seen or linked or not path.is_file():
-                continue
-            seen.add(path)
-            whole = path.stat().st_size <= KEPT_BYTES
-            name = anonymous(path.relative_to(run).as_posix())
-            yield Piece(name, _cleaned(path.suffix, tail(path, KEPT_BYTES)), whole)
+    for path, size in _walk(run):
+        name = path.relative_to(run).as_posix()
+        if TAKEN.fullmatch(name):
+            yield Piece(anonymous(name), _cleaned(path.suffix, tail(path, KEPT_BYTES)), size <= KEPT_BYTES)
+
+
+def _walk(run: Path) -> Iterator[tuple[Path, int]]:
+    """All files of the run with their sizes; links are not followed, and what goes meanwhile is passed over."""
+    for folder, folders, names in os.walk(run):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder) / name
+            with suppress(OSError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status.st_size
 
 
 def _cleaned(suffix: str, text: str) -> str:
@@ -162,16 +162,12 @@ def _described(run: Path) -> Iterator[Piece]:
 
 def _listing(run: Path) -> Iterator[str]:
     """All files of the run by name and size, weights too: without their content."""
-    for path in sorted(run.rglob("*")):
-        try:
-            if path.is_file() and not path.is_symlink():
-                yield f"{path.stat().st_size:>14,}  {path.relative_to(run).as_posix()}"
-        except OSError:
-            continue  # a running run removes files
+    for path, size in _walk(run):
+        yield f"{size:>14,}  {path.relative_to(run).as_posix()}"
 
 
 def _doctor(run: Path) -> str:
-    command = [sys.executable, "-m", "maquette.cli", "doctor", "--quick", "--json"]
+    command = [sys.executable, "-m", "maquette.cli", "doctor", "--quick", "--json", str(run.resolve())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DOCTOR_SECONDS, check=False)
     except (subprocess.TimeoutExpired, OSError) as error:

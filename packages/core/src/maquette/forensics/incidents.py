@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.durable import write_json, write_text
+from maquette.secrets import scrubbed, scrubbed_tree
 
 FOLDER = "incidents"
 TAIL = 64 * 1024
@@ -32,16 +33,16 @@ class Incident:
     def keep(self, name: str, text: str) -> None:
         """A piece of evidence, e.g. ``stacks.rank0.txt``; nothing where there is none."""
         if text.strip():
-            write_text(self.path / name, text)
+            write_text(self.path / name, scrubbed(text))
 
     def add(self, line: str) -> None:
         """What happened next."""
         with self.summary.open("a", encoding="utf-8") as file:
-            file.write(f"{_moment()}  {line}\n")
+            file.write(f"{_moment()}  {scrubbed(line)}\n")
 
 
 def record(run: Path, kind: str, line: str, facts: Mapping[str, Any], body: str = "") -> Incident:
-    """Make an incident's folder and its summary.
+    """Make an incident's folder and its summary, without secrets in them.
 
     Args:
         run: the run's folder.
@@ -51,10 +52,12 @@ def record(run: Path, kind: str, line: str, facts: Mapping[str, Any], body: str 
         body: more for people, below the line.
     """
     path = _new_folder(run / FOLDER, kind)
+    line, body = scrubbed(line), scrubbed(body)
     host = socket.gethostname()
     head = f"{_moment()}  on {host}: {line}\n"
     write_text(path / "summary.txt", head + (f"\n{body.rstrip()}\n\n" if body else ""))
-    write_json(path / "incident.json", {"kind": kind, "when": time.time(), "host": host, "line": line, **facts})
+    told = {"kind": kind, "when": time.time(), "host": host, "line": line, **scrubbed_tree(facts)}
+    write_json(path / "incident.json", told)
     return Incident(path, kind, line)
 
 

@@ -28,7 +28,7 @@ class Expectation:
 
     @property
     def limit(self) -> float:
-        """Seconds; never more than ``first`` asks for where that is the larger bound at the start."""
+        """Seconds: ``first`` until enough was observed, then ``factor`` times the slowest, ``least`` at any rate."""
         if self._seen < WARM_UP:
             return self.first
         return max(self.least, self.factor * self._slowest)

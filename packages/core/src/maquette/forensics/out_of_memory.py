@@ -11,11 +11,12 @@ import os
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from maquette.durable import DISK_FULL
 from maquette.errors import MaquetteError
 from maquette.forensics.incidents import Incident, record
 from maquette.forensics.pulse import Pulse
@@ -87,7 +88,8 @@ class Reporter:
             yield self
         except Exception as error:
             if not is_out_of_memory(error):
-                if self.pulse.folder is None and not isinstance(error, MaquetteError):
+                full = isinstance(error, OSError) and error.errno in DISK_FULL
+                if self.pulse.folder is None and not full and not isinstance(error, MaquetteError):
                     self._crashed(error)
                 raise
             line = self._report(error)
@@ -100,7 +102,8 @@ class Reporter:
         """A crash of a process that no launcher watches."""
         facts = {"rank": self.pulse.rank, "message": str(error)}
         body = f"in {self.pulse.phase}, after step {self.pulse.step}\n\n{''.join(traceback.format_exception(error))}"
-        record(self.run, "crash", f"rank {self.pulse.rank}: {type(error).__name__}: {error}", facts, body)
+        with suppress(OSError):  # what cannot be written down must not stand in the place of the error itself
+            record(self.run, "crash", f"rank {self.pulse.rank}: {type(error).__name__}: {error}", facts, body)
 
     def _report(self, error: Exception) -> str:
         """Write down what fills the memory; gives the line that says where it was."""

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,5 +189,7 @@ class Pulse:
             self._write("@d", BEAT, time.monotonic())
             asked = struct.unpack_from("@q", self._memory, ASKED)[0]
             if asked != answered and self.folder is not None:
-                write_flight(self.folder, self.rank)
+                # Whatever goes wrong with torch's record or the disk: without its beat the process would count as dead.
+                with suppress(Exception):
+                    write_flight(self.folder, self.rank)
                 answered = asked

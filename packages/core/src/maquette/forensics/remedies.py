@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -47,8 +48,10 @@ class Remedies:
 
     def line(self) -> str:
         """For a message."""
-        if not self.peak or (self.reason and not self.changes):
+        if not self.peak:
             return f"lower data.batch_size or set train.activation_checkpointing=full ({self.reason})"
+        if not self.changes and self.reason:
+            return f"the planned peak is {size(self.peak)} and nothing that could be planned lowers it ({self.reason})"
         if not self.changes:
             return f"the planned peak is {size(self.peak)} and no setting known here lowers it; take a smaller model"
         told = " or ".join(f"{words} ({size(peak)})" for words, peak in self.changes[:SAID])
@@ -59,6 +62,7 @@ class Remedies:
         if not self.peak:
             return f"what to change could not be reckoned: {self.reason}"
         rows = [f"  {size(peak):>12}  {words}" for words, peak in self.changes]
+        rows += [f"not planned: {self.reason}"] if self.reason else []
         return "\n".join([f"planned peak of a process: {size(self.peak)}; with changes:", *rows])
 
 
@@ -67,7 +71,7 @@ def remedies(run: Path, world: int) -> Remedies:
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCH}
     command = [sys.executable, "-m", "maquette.forensics.remedies", str(run), str(world), _accelerator()]
     command += plugins.loose_files()
-    reason = ""
+    late = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -75,14 +79,17 @@ def remedies(run: Path, world: int) -> Remedies:
             output, errors = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            reason = "there was no time to plan every change"
+            late = ["there was no time to plan every change"]
             output, errors = process.communicate()  # what was planned by then
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
     if not rows:
         return Remedies(reason=(errors.strip().splitlines() or ["planning took too long"])[-1])
     (_, peak), *changed = rows
-    lower = sorted(((words, least) for words, least in changed if least < peak), key=lambda row: row[1])
-    return Remedies(peak, tuple(lower), reason)
+    lower = sorted(
+        ((words, told) for words, told in changed if isinstance(told, int) and told < peak), key=itemgetter(1)
+    )
+    failed = [f"{words}: {told}" for words, told in changed if isinstance(told, str)]
+    return Remedies(peak, tuple(lower), "; ".join([*failed, *late]))
 
 
 def candidates(config: DictConfig, world: int) -> Iterator[str]:
@@ -119,7 +126,7 @@ def _accelerator() -> str:
 
 
 def main(run: str, world: str, name: str, *files: str) -> None:
-    """Print ``[words, bytes]`` a line: the run as it is, then each change that can be planned."""
+    """Print ``[words, bytes]`` a line: the run as it is, then each change; ``[words, why]`` where it has no plan."""
     from maquette.accelerators import accelerator
     from maquette.config import RunConfig, load
     from maquette.planning.plan import make_plan
@@ -129,13 +136,12 @@ def main(run: str, world: str, name: str, *files: str) -> None:
     for words in ("", *candidates(config, int(world))):
         try:
             changed = load(RunConfig, config, read_words(words.split()))
-            peak = make_plan(changed, int(world), accelerator(name)).memory.peak
+            told: int | str = make_plan(changed, int(world), accelerator(name)).memory.peak
         except MaquetteError as error:
             if not words:
                 raise
-            sys.stderr.write(f"{words}: {error}\n")
-            continue
-        sys.stdout.write(json.dumps([words, peak]) + "\n")
+            told = str(error)
+        sys.stdout.write(json.dumps([words, told]) + "\n")
         sys.stdout.flush()
 
 

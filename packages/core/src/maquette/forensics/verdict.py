@@ -202,13 +202,16 @@ def _absent(meeting: _Meeting, witnesses: Sequence[Witness]) -> Verdict:
         here = f"ranks {spans(meeting.waiting)} are"
         return Verdict((), f"{here} in {meeting}, which does not end: a rank of another node, or the network")
     seen = {w.rank: w for w in witnesses}
-    told = ", ".join(f"{seen[rank].name}{_at(seen[rank], ', now at ')}," for rank in meeting.missing)
-    line = f"{told} has not come to {meeting}"
+    told = " and ".join(
+        f"{seen[rank].name}, now at {seen[rank].place}," if seen[rank].place else seen[rank].name
+        for rank in meeting.missing
+    )
+    line = f"{told} {'has' if len(meeting.missing) == 1 else 'have'} not come to {meeting}"
     return Verdict(tuple(meeting.missing), f"{line}; {_ranks(meeting.waiting)} in it")
 
 
-def _at(witness: Witness, word: str = " at ") -> str:
-    return f"{word}{witness.place}" if witness.place else ""
+def _at(witness: Witness) -> str:
+    return f" at {witness.place}" if witness.place else ""
 
 
 def _ranks(ranks: Sequence[int], one: str = "waits", several: str = "wait") -> str:

@@ -43,9 +43,10 @@ class Watchdog:
 
     def __init__(self, watched: Path, run: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.watched, self.run, self.clock = watched, run, clock
-        self.incident: Incident | None = None
-        """Of the hang that is going on."""
         self.verdict: Verdict | None = None
+        """On the hang that is going on."""
+        self.incident: Incident | None = None
+        """Of it; None also where the run's folder could not be written to."""
         self._workers: Mapping[int, int] = {}
         self._since = self._looked = clock()
         self._ended = False
@@ -74,15 +75,15 @@ class Watchdog:
         if excess < 1.0 or (not stopped and self._patient(signs, excesses)):
             self._recovered()
             return False
-        if self.incident is None:
+        if self.verdict is None:
             self._report(signs)
+            self._looked = self.clock()  # the time that a report takes is not time away
         return excess >= HARD
 
     def end(self) -> None:
         """Kill the workers, also the stopped ones, which no other signal reaches; the verdict stays for now."""
         self._ended = True
-        if self.incident:
-            self.incident.add("the workers were killed")
+        self._add("the workers were killed")
         for pid in self._workers.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -111,34 +112,44 @@ class Watchdog:
         return quiet
 
     def _patient(self, signs: Mapping[int, Sign | None], excesses: Mapping[int, float]) -> bool:
-        """Whether some worker is at something that takes its time: compiling, saving, reporting. Others wait for it."""
+        """Whether some worker is at something that takes its time: compiling, saving, reporting, held by a debugger.
+
+        The others wait for it.
+        """
+        if any(state(pid) == TRACED for pid in self._workers.values()):
+            return True
         takes_time = [rank for rank, sign in signs.items() if sign and sign.phase not in (*STEADY, "end")]
         return any(excesses[rank] < 1.0 for rank in takes_time)
 
     def _recovered(self) -> None:
-        if self.incident:
-            self.incident.add("the workers got on again by themselves")
-            say(f"maquette: the workers get on again; see {self.incident.summary}")
+        if self.verdict:
+            self._add("the workers got on again by themselves")
+            say(f"maquette: the workers get on again{_where(self.incident)}")
             self.incident = self.verdict = None
+
+    def _add(self, line: str) -> None:
+        if self.incident:
+            with suppress(OSError):  # a full disk keeps nobody from ending a hang
+                self.incident.add(line)
 
     def _report(self, signs: Mapping[int, Sign | None]) -> None:
         stacks = self._ask(signs)
         now = self.clock()
         witnesses = [self._witness(rank, sign, stacks.get(rank, ""), now) for rank, sign in signs.items()]
-        verdict = judge(witnesses)
+        self.verdict = verdict = judge(witnesses)
         rows = [
             f"rank {w.rank}  pid {w.pid}  step {w.step}  {w.phase}  silent for {w.silent:.0f} s  {w.described}"
             f"{'' if w.beats else '  its threads do not run'}{f'  at {w.place}' if w.place else ''}"
             for w in witnesses
         ]
         facts = {"culprits": list(verdict.culprits), "steps": {w.rank: w.step for w in witnesses}}
-        incident = record(self.run, "hang", verdict.line, facts, "\n".join(rows))
-        for rank in signs:
-            incident.keep(f"stacks.rank{rank}.txt", stacks.get(rank, ""))
-            with suppress(OSError):
-                incident.keep(f"flight.rank{rank}.json", flight_file(self.watched, rank).read_text())
-        self.incident, self.verdict = incident, verdict
-        say(f"maquette: a hang: {verdict.line}; see {incident.summary}")
+        with suppress(OSError):  # a full disk keeps nobody from ending a hang
+            self.incident = incident = record(self.run, "hang", verdict.line, facts, "\n".join(rows))
+            for rank in signs:
+                incident.keep(f"stacks.rank{rank}.txt", stacks.get(rank, ""))
+                with suppress(OSError):
+                    incident.keep(f"flight.rank{rank}.json", flight_file(self.watched, rank).read_text())
+        say(f"maquette: a hang: {verdict.line}{_where(self.incident)}")
 
     def _ask(self, signs: Mapping[int, Sign | None]) -> dict[int, str]:
         """All workers' stacks; waits until they have answered, or will not."""
@@ -167,9 +178,14 @@ class Watchdog:
             state=found,
             described=describe(pid),
             place=telling_place(stacks),
-            beats=sign is None or now - sign.beat < STALE_BEAT,
+            # One that is finished, or held, has no thread to beat.
+            beats=sign is None or sign.limit <= 0 or found in (DEAD, GONE, TRACED) or now - sign.beat < STALE_BEAT,
             silent=now - max(sign.moved if sign else 0.0, self._since),
             phase=sign.phase if sign else "not yet started",
             step=sign.step if sign else 0,
             flight=read_flight(flight_file(self.watched, rank)) if found != STOPPED else None,
         )
+
+
+def _where(incident: Incident | None) -> str:
+    return f"; see {incident.summary}" if incident else ""

@@ -18,7 +18,7 @@ class CgroupReading:
     Attributes:
         version: 1 or 2.
         limit: bytes, the lowest of the group and those around it; None where there is none.
-        used: bytes.
+        used: bytes, without copies of files that nobody has used lately: the kernel takes those back first.
         oom_kills: processes that the kernel has killed here for memory; None where it does not count.
     """
 
@@ -54,13 +54,19 @@ def _version_1(folders: list[Path]) -> CgroupReading:
     limits = [_number(folder / "memory.limit_in_bytes") for folder in folders]
     set_limits = [limit for limit in limits if limit is not None and limit < UNLIMITED]
     kills = _table(folders[0] / "memory.oom_control").get("oom_kill")
-    return CgroupReading(1, min(set_limits, default=None), _number(folders[0] / "memory.usage_in_bytes"), kills)
+    used = _used(folders[0], "memory.usage_in_bytes", "total_inactive_file")
+    return CgroupReading(1, min(set_limits, default=None), used, kills)
 
 
 def _version_2(folders: list[Path]) -> CgroupReading:
     limits = [limit for folder in folders if (limit := _number(folder / "memory.max")) is not None]
     kills = _table(folders[0] / "memory.events").get("oom_kill")
-    return CgroupReading(2, min(limits, default=None), _number(folders[0] / "memory.current"), kills)
+    return CgroupReading(2, min(limits, default=None), _used(folders[0], "memory.current", "inactive_file"), kills)
+
+
+def _used(folder: Path, file: str, cached: str) -> int | None:
+    used = _number(folder / file)
+    return None if used is None else max(used - _table(folder / "memory.stat").get(cached, 0), 0)
 
 
 def _number(path: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +76,12 @@ def write_and_read(folder: Path, size: int) -> WriteReading:
     Raises:
         OSError: it cannot be written, e.g. for want of room or permission.
     """
-    path = folder / f".maquette_write_{os.getpid()}"
     data = os.urandom(min(size, 2**20)) * max(size // 2**20, 1)
     begin = time.perf_counter()
+    descriptor, name = tempfile.mkstemp(prefix=".maquette_write_", dir=folder)  # machines may share the folder
+    path = Path(name)
     try:
-        with path.open("xb", buffering=0) as file:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
             written = 0
             while written < len(data):
                 written += file.write(memoryview(data)[written:])

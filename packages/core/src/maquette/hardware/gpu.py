@@ -21,6 +21,9 @@ THROTTLE_REASONS = {
 }
 """Bits of NVML's clock event reasons."""
 
+HARMFUL = frozenset({"hardware_slowdown", "software_thermal", "hardware_thermal", "power_brake", "reliability"})
+"""Those that something is wrong with the machine; idling, limits of power and clocks that somebody has set are not."""
+
 RECOVERY_ACTIONS = {
     0: "none",
     1: "gpu_reset",

@@ -126,9 +126,13 @@ class Host:
         return PressureReading(found["some"], found.get("full", 0.0)) if "some" in found else None
 
     def disk_traffic(self) -> TrafficReading | None:
-        """Of all disks; partitions are not counted again."""
+        """Of all disks; partitions, and volumes that are made of other disks (LVM, RAID), are not counted again."""
         rows = [line.split() for line in lines(self.proc / "diskstats")]
-        disks = {path.name for path in (self.sys / "block").glob("*") if not path.name.startswith(("loop", "ram"))}
+        disks = {
+            path.name
+            for path in (self.sys / "block").glob("*")
+            if not path.name.startswith(("loop", "ram")) and not any((path / "slaves").glob("*"))
+        }
         rows = [row for row in rows if len(row) > 9 and row[2] in disks]
         if not rows:
             return None

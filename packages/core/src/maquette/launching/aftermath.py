@@ -12,6 +12,7 @@ from maquette.forensics.collectives import flight_file
 from maquette.forensics.incidents import Incident, record, tail
 from maquette.forensics.out_of_memory import conclude, report_file, snapshot_file
 from maquette.forensics.remedies import remedies
+from maquette.forensics.verdict import Verdict
 from maquette.forensics.watchdog import Watchdog
 from maquette.hardware import cgroups
 from maquette.launching.failure import Failure, root_cause
@@ -43,8 +44,8 @@ class Aftermath:
         kills, before = _memory_kills(), self._kills
         self._kills = kills
         cause = root_cause(failures)
-        if self.watchdog.verdict and self.watchdog.incident:
-            return self._hung(failures, cause)
+        if self.watchdog.verdict:
+            return self._hung(self.watchdog.verdict, failures, cause)
         if cause.final:
             return cause
         if cause.out_of_memory and self.run:
@@ -54,13 +55,15 @@ class Aftermath:
             cause = replace(cause, verdict=said)
         elif cause.exit_code == -signal.SIGABRT and (words := _last_words(Path(cause.output))):
             cause = replace(cause, verdict=f"{cause}: {words}")
-        return replace(cause, incident=str(self._crash(failures, cause).path)) if self.run else cause
+        try:
+            return replace(cause, incident=str(self._crash(failures, cause).path)) if self.run else cause
+        except OSError:  # a full disk has no room for an incident, and the failure is told all the same
+            return cause
 
-    def _hung(self, failures: Sequence[Failure], cause: Failure) -> Failure:
-        verdict, incident = self.watchdog.verdict, self.watchdog.incident
-        assert verdict and incident
+    def _hung(self, verdict: Verdict, failures: Sequence[Failure], cause: Failure) -> Failure:
+        incident = self.watchdog.incident
         culprit = next((failure for failure in failures if failure.rank in verdict.culprits), cause)
-        return replace(culprit, verdict=f"a hang: {verdict.line}", incident=str(incident.path))
+        return replace(culprit, verdict=f"a hang: {verdict.line}", incident=str(incident.path) if incident else "")
 
     def _full(self, failures: Sequence[Failure], cause: Failure, run: Path, world: int) -> Failure:
         full = [failure for failure in failures if failure.out_of_memory]

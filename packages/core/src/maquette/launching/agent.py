@@ -67,7 +67,8 @@ class Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         watchdog = self.aftermath.watchdog
-        if watchdog.look({worker.global_rank: worker.id for worker in worker_group.workers}):
+        # Only a training tells that it lives; a command of any other kind may take as long as it likes.
+        if self.aftermath.run and watchdog.look({worker.global_rank: worker.id for worker in worker_group.workers}):
             watchdog.end()
         result = super()._monitor_workers(worker_group)
         if result.state in (WorkerState.UNHEALTHY, WorkerState.FAILED):

@@ -28,6 +28,7 @@ from maquette.launching.environment import worker_environment
 from maquette.launching.job import Job, progress
 from maquette.launching.outcome import LAUNCHER, TRACEBACK
 from maquette.progress import say
+from maquette.runs import RunFolder
 from maquette.stopping import Interrupted
 
 HANDLED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
@@ -88,19 +89,23 @@ def launch(job: Job, placement: Placement) -> None:
     watched = Path(tempfile.mkdtemp(prefix="maquette_watched_"))  # of this machine, whatever the run's folder is on
     aftermath = Aftermath(Watchdog(watched, folder or logs), folder)
     environment = dict(os.environ)
-    agent = _agent(job, placement, folder, logs, aftermath)
+    agent = None
     try:
+        agent = _agent(job, placement, folder, logs, aftermath)
         with _signals_forwarded(agent):
             _run(agent)
     except MaquetteError:
-        if fresh and folder is not None and agent.failure and agent.failure.mistake and not progress(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        if fresh and folder is not None and agent and agent.failure and agent.failure.mistake and not progress(folder):
+            RunFolder(folder).discard()
         raise
     finally:
         # What was meant for the workers is of no use to what this process does next.
         os.environ.clear()
         os.environ.update(environment)
         shutil.rmtree(watched, ignore_errors=True)
+        failure = agent.failure if agent else None
+        if folder is None and (failure is None or failure.final):  # no message has named a log
+            shutil.rmtree(logs, ignore_errors=True)
 
 
 def _run(agent: Agent) -> None:
@@ -144,7 +149,7 @@ def _ended(agent: Agent) -> MaquetteError:
 
 def _agent(job: Job, placement: Placement, folder: Path | None, logs: Path, aftermath: Aftermath) -> Agent:
     _quiet()
-    os.environ.update(worker_environment(placement.processes, logs, os.environ))
+    os.environ.update(worker_environment(placement.processes, os.environ))
     os.environ[LAUNCHER], os.environ[WATCHED] = str(os.getpid()), str(aftermath.watchdog.watched)
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(HANDLED)
     alone = placement.nodes == (1, 1) and not placement.rendezvous

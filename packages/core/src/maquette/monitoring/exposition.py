@@ -201,8 +201,9 @@ def serve_metrics(exposition: Exposition, settings: MonitorConfig, local_rank: i
     port = settings.port + local_rank
     try:
         server, thread = start_http_server(port, addr=settings.address, registry=registry)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the last ranks' ports may be beyond the last port
+        reason = getattr(error, "strerror", None) or error
         raise MaquetteError(
-            f"monitor.port: {settings.address}:{port} cannot be listened on: {error.strerror}; choose another port"
+            f"monitor.port: {settings.address}:{port} cannot be listened on: {reason}; choose another port"
         ) from None
     return MetricsServer(server, thread)

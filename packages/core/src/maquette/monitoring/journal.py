@@ -6,6 +6,7 @@ rank_00000.old.jsonl, in place of an older one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from maquette.progress import say
 Record = dict[str, Any]
 
 TAIL = 64 * 1024
-"""Bytes at the end of a file that surely hold its last record."""
+"""Bytes at the end of a file that are looked at first: they hold its last record."""
 
 
 def journal_file(run: Path, rank: int) -> Path:
@@ -42,7 +43,7 @@ class Journal:
         try:
             # Before the line, not after it: there is always a file with the newest one.
             if self.path.is_file() and self.path.stat().st_size >= self.size // 2:
-                self.path.replace(self.path.with_suffix(".old.jsonl"))
+                self.path.replace(_old(self.path))
             append_line(self.path, record)
         except OSError as error:
             if not self._warned:
@@ -52,21 +53,38 @@ class Journal:
 
 def read_journal(file: Path) -> Iterator[Record]:
     """All records that are left of a rank's, oldest first."""
-    for part in (file.with_suffix(".old.jsonl"), file):
+    for part in (_old(file), file):
         if part.is_file():
             with part.open("rb") as lines:
                 yield from read_lines(lines)
 
 
 def last_records(file: Path, since: float = float("inf")) -> list[Record]:
-    """The records of the last kilobytes that are newer than ``since`` (of ``time.time``), or else the newest one."""
+    """The records that are newer than ``since`` (of ``time.time``), or else the newest one."""
+    found = _tail(file, since)
+    if not found or found[0]["time"] > since:
+        found = _tail(_old(file), since) + found
+    return [record for record in found if record["time"] > since] or found[-1:]
+
+
+def _tail(file: Path, since: float) -> list[Record]:
+    """Records from the end of a file back to one that is no newer than ``since``, or to its beginning."""
+    size = TAIL
     try:
         with file.open("rb") as content:
-            content.seek(max(0, file.stat().st_size - TAIL))
-            found = list(read_lines(content))
+            length = content.seek(0, os.SEEK_END)
+            while True:
+                content.seek(max(0, length - size))
+                found = list(read_lines(content))
+                if size >= length or (found and found[0]["time"] <= since):
+                    return found
+                size *= 2
     except OSError:
         return []
-    return [record for record in found if record["time"] > since] or found[-1:]
+
+
+def _old(file: Path) -> Path:
+    return file.with_suffix(".old.jsonl")
 
 
 def journals(run: Path) -> list[Path]:

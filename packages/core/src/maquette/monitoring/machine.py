@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 
 from maquette.errors import MaquetteError
 from maquette.hardware import disk
-from maquette.hardware.gpu import GpuEvent, GpuReading
+from maquette.hardware.gpu import HARMFUL, GpuEvent, GpuReading
 from maquette.hardware.host import CpuReading, Host, ProcessReading, TrafficReading
 from maquette.hardware.nvml import Nvml
 from maquette.hardware.xids import SERIOUS
 
 if TYPE_CHECKING:
     import torch
-
-HARMFUL = ("hardware_slowdown", "software_thermal", "hardware_thermal", "power_brake", "reliability")
-"""Throttle reasons that something is wrong with the machine; a power cap and idling are daily life."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ class Machine:
         self.folder, self.nvml, self.gpu, self.host, self.clock = folder, nvml, gpu, host or Host(), clock
         self._before = _Before(clock(), self.host.cpu(), self.host.process())
         self._before.disks, self._before.network = self.host.disk_traffic(), self.host.network_traffic()
+        self._shown: tuple[int, ...] = ()
 
     @classmethod
     def here(cls, folder: Path, gpu: str = "") -> Machine:
@@ -86,7 +84,8 @@ class Machine:
 
     def read(self) -> MachineReading:
         """One look."""
-        gpus, events = self._gpus(), self._events()
+        gpus = self._gpus()
+        events = self._events({reading.index for reading in gpus})
         complaints = [line for reading in gpus for line in self._new(reading)]
         for event in events:
             serious = event.kind == "ecc_uncorrected" or event.xid in SERIOUS
@@ -97,13 +96,17 @@ class Machine:
     def _gpus(self) -> list[GpuReading]:
         if self.nvml is None:
             return []
+        if self._shown:  # one that is lost no longer tells its UUID, and the others' readings would cost time
+            return [self.nvml.read(index) for index in self._shown]
         readings = self.nvml.read_all()
         chosen = [reading for reading in readings if self.gpu and reading.uuid and self.gpu in reading.uuid]
+        self._shown = tuple(reading.index for reading in (chosen if self.gpu else readings))
         return chosen or readings
 
-    def _events(self) -> list[GpuEvent]:
+    def _events(self, shown: set[int]) -> list[GpuEvent]:
+        """What is new of the GPUs that are shown; the driver tells each process of all."""
         try:
-            return list(self.nvml.events()) if self.nvml else []
+            return [event for event in self.nvml.events() if event.gpu in shown] if self.nvml else []
         except MaquetteError:  # a driver that tells of no events still gives readings
             return []
 

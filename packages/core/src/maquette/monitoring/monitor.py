@@ -189,10 +189,12 @@ class Monitor:
             if before is None or before.part != straggler.part:
                 facts = {"straggler": rank, "host": straggler.host, "part": straggler.part, "score": straggler.score}
                 self._warn("straggler", straggler.line, **facts, against=straggler.against, note=straggler.note)
-        for rank in self._stragglers.keys() - found.keys():
+        for rank in (self._stragglers.keys() - found.keys()) & self.scores.scores.keys():
             self.record("straggler_recovered", straggler=rank)
             say(f"rank {rank} keeps up again")
-        self._stragglers = found
+        # Nothing new is known of a rank with too few readings.
+        unjudged = {rank: known for rank, known in self._stragglers.items() if rank not in self.scores.scores}
+        self._stragglers = unjudged | found
 
     def _warn(self, kind: str, line: str, **facts: Any) -> None:
         self.warnings[kind] += 1

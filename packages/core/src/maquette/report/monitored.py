@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from maquette.accelerators import GIB
 from maquette.monitoring.journal import Record, journals, read_journal
 from maquette.monitoring.view import Happening, happenings
 from maquette.report.svg import draw
 
 PARTS = ("data", "compute", "communication")
-GIB = 2**30
 MOST_RANKS = 8
 """Ranks that are drawn; more lines would hide each other."""
 
@@ -34,14 +34,19 @@ class Monitored:
 
 def monitored(run: Path) -> Monitored:
     """Read a run's journals and events."""
-    records = {file: list(read_journal(file)) for file in journals(run)}
-    by_rank = {rows[0]["rank"]: rows for rows in records.values() if rows}
+    drawn: dict[int, Sequence[Record]] = {}
+    rows = []
+    for file in journals(run):  # one journal after the other: those of thousands of ranks would fill the memory
+        if records := list(read_journal(file)):
+            rank = records[0]["rank"]
+            rows.append(_row(rank, records))
+            if len(drawn) < MOST_RANKS:
+                drawn[rank] = records
     events = [_row_of(happened) for happened in happenings(run)]
-    if not by_rank:
+    if not rows:
         return Monitored("", events=events)
     columns = ("rank", "host", "ms/step", *PARTS, "GPU", "GPU memory, most", "memory, most", "validating, saving, ...")
-    rows = [_row(rank, rows) for rank, rows in by_rank.items()]
-    return Monitored(_draw({rank: by_rank[rank] for rank in sorted(by_rank)[:MOST_RANKS]}), columns, rows, events)
+    return Monitored(_draw(drawn), columns, rows, events)
 
 
 def _row(rank: int, records: Sequence[Record]) -> list[str]:
