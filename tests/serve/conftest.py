@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import socket
 import subprocess
@@ -30,8 +31,8 @@ def free_port():
 class Server:
     """`maquette serve` with pipelines of the tests, and a client of it."""
 
-    def __init__(self, folder, *words, **environment):
-        self.folder, self.words, self.environment, self.port = folder, words, environment, free_port()
+    def __init__(self, folder, *words):
+        self.folder, self.words, self.port = folder, words, free_port()
         self.process = None
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=30)
@@ -119,6 +120,15 @@ def listening(app):
 
 
 @pytest.fixture(scope="session")
+def stand_in():
+    """The module of that name: a service whose engine is a few lines in this process."""
+    spec = importlib.util.spec_from_file_location("stand_in", HERE / "meshy" / "stand_in.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def listen():
     """Puts an application behind real connections, see `listening`."""
     return listening
@@ -129,8 +139,8 @@ def new_server():
     """Makes servers; what a test leaves running is ended."""
     made = []
 
-    def new(*arguments, **environment):
-        made.append(Server(*arguments, **environment))
+    def new(*arguments):
+        made.append(Server(*arguments))
         return made[-1]
 
     yield new

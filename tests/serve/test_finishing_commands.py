@@ -14,6 +14,7 @@ from maquette_serve.commands.finish import finish
 from maquette_serve.commands.finishing_steps import read_steps
 from maquette_serve.commands.print_check import print_check
 from maquette_serve.commands.remesh import remesh
+from maquette_serve.commands.remote import work_of
 from maquette_serve.commands.unwrap import unwrap
 
 
@@ -35,6 +36,11 @@ def test_steps_are_read_from_words() -> None:
     assert steps[2] == {"name": "decimate", "faces": 50, "seams": 0.2}
     with pytest.raises(MaquetteError, match="decimate"):
         read_steps(["decimat"])
+
+
+def test_what_every_pipeline_knows_is_no_option_of_one() -> None:
+    work = work_of("paint", "prompt=a blue, long coat", "steps=4", "size=[2,3]")
+    assert work == {"pipeline": "paint", "prompt": "a blue, long coat", "steps": 4, "options": {"size": [2, 3]}}
 
 
 def test_finish_writes_the_asset_and_its_levels(ball, tmp_path) -> None:

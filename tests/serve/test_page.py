@@ -150,6 +150,57 @@ def test_several_pieces_of_work_go_into_one_task_and_seeds_are_compared(browser,
     assert seen(browser, "page-compare")
 
 
+ORDERED = """
+window.ordered = [];
+const fetched = window.fetch;
+window.fetch = (path, options) => {
+  if (path === '/v1/tasks' && options?.method === 'POST') window.ordered.push(JSON.parse(options.body));
+  return fetched(path, options);
+};
+"""
+"""Keeps what the page orders."""
+ANOTHER_ANIMATOR = """
+import('/tasks.js').then(({pipelines, look, tasks}) => {
+  pipelines.push({name: 'other', roles: ['animate'], needs_mesh: true});
+  look([...tasks.values()].find((task) => task.pipeline === 'modeller' && !task.request.then?.length));
+  arguments[0]();
+});
+"""
+"""Lets the page know a second one, and look at a mesh without a skeleton."""
+
+
+def test_a_clip_brings_a_skeleton_along_and_keeps_who_was_chosen(browser, address):
+    opened(browser, address, "modeller")
+    fill(browser, "prompt", "a plain ball")
+    browser.find_element("id", "make").click()
+    made(browser)
+    browser.execute_script(ORDERED)
+    browser.execute_async_script(ANOTHER_ANIMATOR)
+    pressed(browser, "Animate")
+    browser.execute_script("document.querySelector('#next [name=pipeline]').value = 'other'")
+    browser.find_element("id", "next-make").click()
+    until(browser, "window.ordered.length == 1")
+    until(browser, "document.querySelector('#then-animate')")
+    browser.find_element("id", "then-animate").click()
+    browser.find_element("id", "make").click()
+    button, form = until(browser, "window.ordered.length == 2 && window.ordered")
+    assert [button["pipeline"], *(work["pipeline"] for work in button["then"])] == ["rigger", "other"]
+    assert [work["pipeline"] for work in form["then"]] == ["rigger", "animate"]
+
+
+def test_a_task_is_followed_also_while_the_service_is_away(browser, address, server):
+    opened(browser, address, "slow")
+    browser.execute_script(
+        "const fetched = window.fetch; let away = 2; window.fetch = (path, options) =>"
+        " String(path).endsWith('/events') && away-- > 0"
+        " ? Promise.reject(new TypeError('away')) : fetched(path, options);"
+    )
+    fill(browser, "prompt", "patience")
+    browser.find_element("id", "make").click()
+    made(browser)
+    assert "patience" in browser.find_element("id", "about").text
+
+
 def test_a_mistake_is_said_on_the_page(browser, address):
     opened(browser, address, "slow")
     browser.execute_script("document.querySelector('details').open = true")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from fastapi.testclient import TestClient
 
-_spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
-stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stand_in)
-
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tmp_path_factory, stand_in):
     service, app = stand_in.make(tmp_path_factory.mktemp("meshy"), open=True)
     with TestClient(app) as client:
         client.service, client.engine = service, service.replicas
@@ -22,5 +15,5 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def preview(served):
+def preview(served, stand_in):
     return stand_in.done(served, "/v2/text-to-3d", mode="preview", prompt="a red chair", seed=7)

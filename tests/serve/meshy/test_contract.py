@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from maquette_serve.service.outbox import Outbox
 from maquette_serve.service.task import new_id
-
-_spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
-stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stand_in)
-make, order, wait, done = stand_in.make, stand_in.order, stand_in.wait, stand_in.done
 
 
 def test_a_preview_is_a_task_as_the_contract_has_it(served, preview):
@@ -85,8 +78,10 @@ def test_what_is_refused_says_why_in_one_line(served, path, body, status, said):
     ]
 
 
-def test_failures_are_told(served):
-    task = wait(served, "/v2/text-to-3d", order(served, "/v2/text-to-3d", mode="preview", prompt="torn"))
+def test_failures_are_told(served, stand_in):
+    task = stand_in.wait(
+        served, "/v2/text-to-3d", stand_in.order(served, "/v2/text-to-3d", mode="preview", prompt="torn")
+    )
     assert (task["status"], task["task_error"]) == ("FAILED", {"message": "the mesh is torn"})
     assert "model_urls" not in task
     refused = served.post("/openapi/v1/remesh", json={"input_task_id": task["id"]})
@@ -123,20 +118,20 @@ def test_a_stream_ends_with_the_whole_task(served, preview):
     assert "none" in told[0]["message"]
 
 
-def test_a_webhook_is_written_down_with_the_end_of_its_task(served, preview):
+def test_a_webhook_is_written_down_with_the_end_of_its_task(served, preview, stand_in):
     source = {"input_task_id": preview["id"]}
     refused = served.post("/openapi/v1/remesh", json={**source, "webhook": "http://hooks.example/"})
     assert refused.status_code == 400
     outbox = Outbox(served.service.store.engine)
     before = outbox.waiting()
-    done(served, "/v1/remesh", **source, webhook="https://hooks.example/")
+    stand_in.done(served, "/v1/remesh", **source, webhook="https://hooks.example/")
     assert outbox.waiting() == before + 1
 
 
-def test_a_task_is_deleted_also_while_it_is_under_way(served):
+def test_a_task_is_deleted_also_while_it_is_under_way(served, stand_in):
     served.engine.held.set()
     try:
-        identity = order(served, "/v2/text-to-3d", mode="preview", prompt="a chair")
+        identity = stand_in.order(served, "/v2/text-to-3d", mode="preview", prompt="a chair")
         assert served.delete(f"/openapi/v1/remesh/{identity}").status_code == 404
         assert served.delete(f"/openapi/v2/text-to-3d/{identity}").status_code == 200
         assert served.get(f"/openapi/v2/text-to-3d/{identity}").status_code == 404
@@ -144,19 +139,19 @@ def test_a_task_is_deleted_also_while_it_is_under_way(served):
         served.engine.held.clear()
 
 
-def test_the_others_wait_in_their_order(tmp_path):
-    service, app = make(tmp_path, open=True)
+def test_the_others_wait_in_their_order(tmp_path, stand_in):
+    service, app = stand_in.make(tmp_path, open=True)
     service.replicas.ready = False
     with TestClient(app) as client:
-        first, second = (order(client, "/v2/text-to-3d", mode="preview", prompt="a") for _ in range(2))
+        first, second = (stand_in.order(client, "/v2/text-to-3d", mode="preview", prompt="a") for _ in range(2))
         shown = [client.get(f"/openapi/v2/text-to-3d/{identity}").json() for identity in (first, second)]
         assert [task["preceding_tasks"] for task in shown] == [0, 1]
         assert {task["status"] for task in shown} == {"PENDING"}
         assert "model_urls" not in shown[0]
 
 
-def test_callers_see_their_own(tmp_path):
-    service, app = make(tmp_path)
+def test_callers_see_their_own(tmp_path, stand_in):
+    service, app = stand_in.make(tmp_path)
     keys = (service.keys.create("ann"), service.keys.create("eve"), service.keys.create("bob", ("read",)))
     bearer = [{"Authorization": f"Bearer {text}"} for text in keys]
     with TestClient(app) as client:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 
+from maquette.errors import MaquetteError
+from maquette_serve.commands.serve import on_ray
 from maquette_serve.engine.job import Order
 from maquette_serve.engine.worker import EngineSetup, Opened
 from maquette_serve.service.app import create_app
-from maquette_serve.service.ray_replicas import Cluster, RayReplicas, packed
+from maquette_serve.service.ray_replicas import Cluster, EngineReplica, RayReplicas, packed
 from maquette_serve.service.service import Service, Settings
 
 HERE = Path(__file__).parents[1]
@@ -27,6 +31,76 @@ def test_an_order_takes_its_files_along(tmp_path):
     assert (order.mesh.read_bytes(), order.images[0].read_bytes()) == (b"mesh", b"picture")
     assert {order.mesh.parent, order.images[0].parent, order.folder} == {there}
     assert packed(Order("slow", None)).unpacked(there).mesh is None
+
+
+@pytest.mark.parametrize("words", ["least=3,most=2", "least=-1", "most=0,least=0", "busy=0", "gpus=-1"])
+def test_numbers_that_no_cluster_can_have_are_refused_at_once(words):
+    with pytest.raises(MaquetteError, match="--ray"):
+        on_ray(EngineSetup({}), f"local,{words}")
+
+
+def test_engines_are_counted_in_one_way():
+    assert on_ray(EngineSetup({}), "auto,least=2,most=16").cluster == Cluster("auto", 2, 16)
+    with pytest.raises(MaquetteError, match="--replicas counts engines without Ray"):
+        on_ray(EngineSetup({}), "local", 2)
+
+
+class Ray:
+    """What is asked of Ray: applications that run, and how often one was started or deleted."""
+
+    def __init__(self):
+        self.applications, self.calls = {}, []
+
+    def init(self, *_, **__):
+        pass
+
+    def start(self, **_):
+        pass
+
+    def status(self):
+        return self
+
+    def deployment(self, replica, **_):
+        return SimpleNamespace(bind=lambda setup: setup)
+
+    def run(self, deployed, name, route_prefix):
+        self.calls.append(("run", name))
+        self.applications[name] = SimpleNamespace(status="RUNNING")
+        return name
+
+    def get_app_handle(self, name):
+        return name
+
+    def delete(self, name):
+        self.calls.append(("delete", name))
+
+
+def test_servers_of_one_cluster_share_its_engines_and_leave_them_to_one_another(monkeypatch):
+    ray = Ray()
+    ray.serve = ray
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.serve", ray)
+    setup, other = EngineSetup({"a": Opened({"name": "a"})}), EngineSetup({"b": Opened({"name": "b"})})
+    first, second, third = (RayReplicas(one, Cluster("auto")) for one in (setup, setup, other))
+    for one in (first, second, third):
+        one.start()
+        assert one.ready
+    assert ray.calls == [("run", first.name), ("run", third.name)]
+    assert first.name == second.name != third.name
+    second.close()
+    alone = RayReplicas(setup, Cluster())
+    alone.start()
+    alone.close()
+    assert ray.calls[2:] == [("delete", alone.name)]
+
+
+def test_a_replica_whose_engine_cannot_be_started_is_not_healthy():
+    replica = EngineReplica.__new__(EngineReplica)
+    replica.engines = SimpleNamespace(ready=False, broken="")
+    replica.check_health()  # it is being started again
+    replica.engines.broken = "the run is gone"
+    with pytest.raises(MaquetteError, match="the run is gone"):
+        replica.check_health()
 
 
 @pytest.mark.slow

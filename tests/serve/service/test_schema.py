@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 schemathesis = pytest.importorskip("schemathesis")
-_spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parents[1] / "meshy" / "stand_in.py")
-stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stand_in)
 CALM = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", params=["open", "keys"])
-def described(request, tmp_path_factory, listen):
+def described(request, tmp_path_factory, listen, stand_in):
     """The document of a server, and headers with a key where it wants one."""
     service, app = stand_in.make(tmp_path_factory.mktemp("schema"), open=request.param == "open")
     key = service.keys.create("ann", rate=1e6, queue=10**6)
@@ -37,13 +31,7 @@ def breaches(described, examples, operations):
     for operation in found[operations]:
 
         @given(case=operation.as_strategy())
-        @settings(
-            max_examples=examples,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(CALM, max_examples=examples)
         def asked(case):
             case.call_and_validate(headers=headers, checks=kept, timeout=30)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from maquette.errors import MaquetteError
+from maquette_serve.commands.serve import serve
 from maquette_serve.service.keys import Keys
 from maquette_serve.service.store import Store
 
@@ -122,7 +125,7 @@ def test_others_need_keys(tmp_path, new_server):
     server = new_server(tmp_path)
     refused = subprocess.run([*server.command, "--host", "0.0.0.0"], capture_output=True, text=True, check=False)
     assert refused.returncode != 0
-    assert "make a key first" in refused.stderr
+    assert f"make a key first: maquette keys create NAME --data {tmp_path}" in refused.stderr
     made = subprocess.run(
         [*KEYS, "create", "ann", "--data", str(tmp_path), "--queue", "2"], capture_output=True, text=True, check=True
     )
@@ -145,8 +148,22 @@ def test_others_need_keys(tmp_path, new_server):
         server.kill()
 
 
+def test_the_advice_about_keys_is_about_their_database(tmp_path):
+    words = [
+        "--only",
+        "finish",
+        "--host",
+        "0.0.0.0",
+        "--data",
+        str(tmp_path),
+        "--database",
+        f"sqlite:///{tmp_path}/a.db",
+    ]
+    with pytest.raises(MaquetteError, match="maquette keys create NAME --database URL"):
+        CliRunner().invoke(serve, words, catch_exceptions=False)
+
+
 def test_the_clients_and_the_command(server, tmp_path):
-    from maquette.errors import MaquetteError
     from maquette_serve.client import AsyncClient, Client
 
     url = str(server.client.base_url)
@@ -176,9 +193,10 @@ def test_the_clients_and_the_command(server, tmp_path):
     assert (tmp_path / "b.glb").read_bytes()[:4] == b"glTF"
     command = [Path(sys.executable).with_name("maquette"), "remote", "make", "slow", "--url", url]
     done = subprocess.run(
-        [*command, "--seed", "3", "--out", tmp_path / "c.obj"], capture_output=True, text=True, check=False
+        [*command, "steps=4", "--seed", "3", "--out", tmp_path / "c.obj"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "c.obj").exists()
+    assert server.client.get("/v1/tasks?size=1").json()[0]["request"]["steps"] == 4
     with Client("http://127.0.0.1:9") as client, pytest.raises(MaquetteError, match="no service answers at"):
         client.pipelines()

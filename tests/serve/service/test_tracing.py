@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 
 trace_sdk = pytest.importorskip("opentelemetry.sdk.trace")
-_spec = importlib.util.spec_from_file_location("stand_in", Path(__file__).parents[1] / "meshy" / "stand_in.py")
-stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stand_in)
 CALLERS_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -28,17 +24,15 @@ def spans(monkeypatch):
     return exporter
 
 
-def test_a_request_its_work_and_its_files_are_one_trace(spans, tmp_path):
+def test_a_request_its_work_and_its_files_are_one_trace(spans, tmp_path, stand_in):
     _, app = stand_in.make(tmp_path, open=True)
     with TestClient(app) as client:
         body = {"pipeline": "generator", "then": [{"pipeline": "painter"}]}
         caller = {"traceparent": f"00-{CALLERS_TRACE}-00f067aa0ba902b7-01"}
         identity = client.post("/v1/tasks", json=body, headers=caller).json()["id"]
-        while client.get(f"/v1/tasks/{identity}").json()["status"] != "SUCCEEDED":
-            pass
+        until(client, identity, "SUCCEEDED")
         failed = client.post("/v1/tasks", json={"pipeline": "generator", "prompt": "torn"}).json()["id"]
-        while client.get(f"/v1/tasks/{failed}").json()["status"] != "FAILED":
-            pass
+        until(client, failed, "FAILED")
         client.get(f"/v1/tasks/{identity}/files/model.glb")
     found = spans.get_finished_spans()
     ours = {span.name: span for span in found if format(span.context.trace_id, "032x") == CALLERS_TRACE}
@@ -55,7 +49,14 @@ def test_a_request_its_work_and_its_files_are_one_trace(spans, tmp_path):
     assert any(span.name == "GET /v1/tasks/{identity}/files/{name}" for span in found)
 
 
-def test_nothing_is_kept_where_nobody_collects(tmp_path):
+def until(client, identity, status):
+    deadline = time.monotonic() + 60
+    while (task := client.get(f"/v1/tasks/{identity}").json())["status"] != status:
+        assert time.monotonic() < deadline, task
+        time.sleep(0.01)
+
+
+def test_nothing_is_kept_where_nobody_collects(tmp_path, stand_in):
     service, app = stand_in.make(tmp_path, open=True)
     with TestClient(app) as client:
         identity = client.post("/v1/tasks", json={"pipeline": "generator"}).json()["id"]

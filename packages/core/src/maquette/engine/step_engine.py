@@ -133,11 +133,7 @@ class StepEngine:
         return metrics
 
     def check_replicas(self) -> None:
-        """Compare the copies of the state; before each checkpoint too, so that a checkpoint is one to go back to.
-
-        Raises:
-            Rollback: they differ.
-        """
+        """Compare the copies of the state, before each checkpoint too; raises `Rollback` where they differ."""
         if self.train.replica_check_every and self.mesh.world > 1 and self._compared != self.micro_step:
             named = {f"{part}/{name}": value for part, values in self.state().items() for name, value in values.items()}
             buffers = {name for part in self.parts for name, _ in part.named_buffers()}

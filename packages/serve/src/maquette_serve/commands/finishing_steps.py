@@ -10,7 +10,7 @@ import click
 
 from maquette import plugins
 from maquette.assets import export
-from maquette.config import read_words
+from maquette.config import read_words, split_words
 from maquette.errors import MaquetteError, unknown_name
 from maquette.finishing import Step, finish
 from maquette.progress import say
@@ -37,7 +37,7 @@ def read_steps(words: Sequence[str]) -> list[Step]:
         name, _, settings = word.partition(":")
         if name not in known:
             raise unknown_name("finishing step", name, known)
-        given: dict[str, Any] = dict(read_words(_split(settings)))
+        given: dict[str, Any] = dict(read_words(split_words(settings) if settings else ()))
         steps.append({"name": name, **given})
     return steps
 
@@ -64,15 +64,3 @@ def write_finished(asset: Asset, out: Path, told: str = "") -> None:
         path = out.with_stem(f"{out.stem}_lod{number}")
         export(Asset(level, plain, asset.animations), path)
         click.echo(f"{path}  {len(level.faces)} faces")
-
-
-def _split(settings: str) -> list[str]:
-    """Settings at their commas, those within brackets apart: shares=[.5,.1] is one."""
-    found, depth = [""], 0
-    for letter in settings:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
-            found.append("")
-        else:
-            found[-1] += letter
-    return [word for word in found if word]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import click
 
 from maquette.assets import check_suffix
-from maquette.config import read_words
+from maquette.config import read_words, split_words
 from maquette.progress import say
 
 URL = click.option("--url", default=None, help="The service; default: MAQUETTE_URL, or this machine's.")
@@ -62,34 +62,28 @@ def make(  # noqa: PLR0917 - click passes by name
     url: str | None,
     key: str | None,
 ) -> None:
-    """Order something from PIPELINE, wait for it, and write it. key=value words are options of the pipeline."""
-    from omegaconf import OmegaConf
-
+    """Order something from PIPELINE, wait for it, and write it. key=value words are steps, guidance, or its options."""
     from maquette_serve.client import Client
 
     check_suffix(out)
-    options = OmegaConf.to_container(read_words(words))
+    asked = {"prompt": prompt, "seed": seed, **work_of(pipeline, *words)}
     with Client(url, key) as client:
         task = client.make(
-            pipeline,
-            prompt,
-            seed=seed,
+            **asked,
             images=[client.upload(path) for path in images] or None,
             mesh=None if mesh is None else client.upload(mesh),
-            options=options or None,
-            then=[work_of(word) for word in following] or None,
+            then=[work_of(*split_words(word)) for word in following] or None,
             formats=[out.suffix.removeprefix(".")],
         )
         say(f"task {task.id}, seed {task.seed}")
         client.download(client.wait(task.id), f"model{out.suffix}", out)
-    click.echo(f"{out}  {prompt}")
+    click.echo(f"{out}  {asked['prompt']}")
 
 
-def work_of(word: str) -> dict[str, Any]:
-    """A piece of work, of "PIPELINE[,key=value ...]": what every pipeline knows, and else options."""
+def work_of(pipeline: str, *words: str) -> dict[str, Any]:
+    """A piece of work, of its pipeline and key=value words: what every pipeline knows, and else options."""
     from omegaconf import OmegaConf
 
-    pipeline, *changes = word.split(",")
-    given = cast(dict[str, Any], OmegaConf.to_container(read_words(tuple(changes))))
+    given = cast(dict[str, Any], OmegaConf.to_container(read_words(words)))
     work = {name: given.pop(name) for name in KNOWN_TO_ALL if name in given}
     return {"pipeline": pipeline, **work, "options": given}

@@ -53,6 +53,7 @@ DATABASE = click.option(
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Anything but this machine's own needs API keys.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--device", default="", metavar="DEVICE", help="Of models: cpu or cuda:N; default: GPUs, shared out.")
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Engines, each in its process.")
 @click.option(
     "--ray",
@@ -80,6 +81,7 @@ def serve(  # noqa: PLR0917 - click passes by name
     object_store: str,
     host: str,
     port: int,
+    device: str,
     replicas: int,
     cluster: str,
     threads: int,
@@ -108,15 +110,17 @@ def serve(  # noqa: PLR0917 - click passes by name
     plugins.load_files(list(plugin_files))
     pipelines = {**without_run(plugin_files, only), **opened_runs(runs)}
     limits = {"rows": rows, "threads": threads, "workers": workers, "memory": memory, "measure": True}
-    setup = EngineSetup(pipelines, plugin_files, **limits, weights=weights, compile=compile, adapters=adapters)
+    prepared = {"device": device, "weights": weights, "compile": compile, "adapters": adapters}
+    setup = EngineSetup(pipelines, plugin_files, **limits, **prepared)
+    engines = on_ray(setup, cluster, replicas) if cluster else None
     alone = is_loopback(host)
     unguarded = alone and not has_keys(folder, database)
-    settings = Settings(setup, folder, database, object_store, replicas, roles=read_roles(roles), open=unguarded)
-    service = Service(settings, on_ray(setup, cluster) if cluster else None)
+    most = replicas if engines is None else engines.cluster.most
+    settings = Settings(setup, folder, database, object_store, most, roles=read_roles(roles), open=unguarded)
+    service = Service(settings, engines)
     if not alone and not service.keys.all():
-        raise MaquetteError(
-            f"'{host}' can be reached by others; make a key first: maquette keys create NAME --data {folder}"
-        )
+        where = "--database URL" if database else f"--data {folder}"  # the URL may have a password
+        raise MaquetteError(f"'{host}' can be reached by others; make a key first: maquette keys create NAME {where}")
     say(f"serving {', '.join(pipelines)} at http://{host}:{port}")
     guards = {"http": PatientConnection, "limit_concurrency": MOST, "timeout_graceful_shutdown": 5}
     server = uvicorn.Server(uvicorn.Config(create_app(service), host, port, log_level="warning", **guards))
@@ -185,17 +189,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def on_ray(setup: EngineSetup, word: str) -> RayReplicas:
+def on_ray(setup: EngineSetup, word: str, replicas: int = 1) -> RayReplicas:
     """Engines on a cluster of Ray, of "CLUSTER[,key=value ...]".
 
     Raises:
-        MaquetteError: a key that does not exist.
+        MaquetteError: a key that does not exist, a value that is refused, or a number of local replicas beside it.
     """
-    from maquette.config import checked, load, read_words
+    from maquette.config import checked, load, read_words, split_words
     from maquette_serve.service.ray_replicas import Cluster, RayReplicas
 
-    place, *changes = word.split(",")
-    cluster: Cluster = checked(load(Cluster, read_words(tuple(changes))))
+    if replicas != 1:
+        raise MaquetteError("--replicas counts engines without Ray; with --ray say least= and most=")
+    place, *changes = split_words(word)
+    cluster: Cluster = checked(load(Cluster, read_words(changes)))
     return RayReplicas(setup, replace(cluster, address="" if place == "local" else place))
 
 
@@ -205,17 +211,17 @@ def opened_runs(words: Sequence[str]) -> dict[str, Opened]:
     Raises:
         MaquetteError: a run is missing or cannot generate, or two have one name.
     """
-    from maquette.config import read_words
+    from maquette.config import read_words, split_words
 
     pipelines: dict[str, Opened] = {}
     for word in words:
-        place, *changes = word.split(",")
+        place, *changes = split_words(word)
         name, equals, folder = place.partition("=")
         run = find_generator(folder if equals else place)
         name = name if equals else run.name
         if name in pipelines:
             raise MaquetteError(f"two runs are called '{name}'; give one another name: NAME={run}")
-        pipelines[name] = Opened(dict(read_words(tuple(changes))), run)
+        pipelines[name] = Opened(dict(read_words(changes)), run)
     return pipelines
 
 

@@ -13,6 +13,7 @@ from maquette.assets import check_suffix, export, import_asset
 from maquette.config import read_words
 from maquette.errors import MaquetteError
 from maquette.types import Request
+from maquette_serve.commands.sampling_options import GUIDANCE, STEPS
 from maquette_serve.picture_files import read_picture
 
 
@@ -34,8 +35,8 @@ from maquette_serve.picture_files import read_picture
 @click.option("--prompt", default="", help="With --run: what the whole is to look like afterwards.")
 @click.option("--seam", type=click.FloatRange(0), default=None, help="Width of the region's border, in the unit cube.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same paint.")
-@click.option("--guidance", type=float, default=None, help="How strictly to follow the prompt; default: the run's.")
-@click.option("--steps", type=click.IntRange(1), default=None, help="Sampling steps; default: the run's.")
+@GUIDANCE
+@STEPS
 @click.option("--keep-uv/--new-uv", default=True, help="Keep the texture's layout, or lay it out anew first.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="FILE.glb (or another with textures)")
 def texture_edit(  # noqa: PLR0917 - click passes by name

@@ -45,7 +45,7 @@ class Replicas:
     """
 
     def __init__(self, setup: EngineSetup, count: int = 1) -> None:
-        self._replicas = [Replica(replace(setup, sharers=count)) for _ in range(count)]
+        self._replicas = [Replica(replace(setup, sharers=count, number=number)) for number in range(count)]
         self._tickets = itertools.count()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -70,6 +70,11 @@ class Replicas:
     def ready(self) -> bool:
         """Whether any engine takes orders."""
         return any(replica.ready.is_set() and not replica.broken for replica in self._replicas)
+
+    @property
+    def broken(self) -> str:
+        """Why an engine cannot be started any more; "" while all can."""
+        return next((replica.broken for replica in self._replicas if replica.broken), "")
 
     @property
     def waiting(self) -> int:

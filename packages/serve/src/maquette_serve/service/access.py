@@ -59,3 +59,7 @@ def allowed(scope: str) -> Callable[[Request, Given], Key]:
         return key
 
     return key_of
+
+
+Reader = Annotated[Key, Depends(allowed("read"))]
+Maker = Annotated[Key, Depends(allowed("generate"))]

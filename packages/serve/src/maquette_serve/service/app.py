@@ -49,11 +49,12 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.include_router(router)
     app.include_router(meshy_router(front))
+    # Inside of what counts: what is refused before it is read counts, too.
+    app.add_middleware(GuardedBodies, largest=service.settings.upload_bytes, stranger=strangers(service))
     add_health(app, service)
     add_figures(app, service)
     _page(app)
     refused_as_json(app)
-    app.add_middleware(GuardedBodies, largest=service.settings.upload_bytes, stranger=strangers(service))
     return app
 
 

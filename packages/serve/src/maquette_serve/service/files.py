@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Iterable
@@ -10,6 +11,16 @@ from typing import Any
 
 from maquette.durable import whole_file
 from maquette.errors import MaquetteError
+
+log = logging.getLogger("maquette.service")
+
+
+class StoreAway(MaquetteError):
+    """The object store does not answer. What it said itself may name what is nobody's business: it is in the log."""
+
+
+class _Absent(Exception):
+    """The object store has no such file."""
 
 
 class Files:
@@ -50,25 +61,23 @@ class Files:
         """A file on this machine, fetched where only the object store has it; None where nobody has.
 
         Raises:
-            MaquetteError: the object store does not answer.
+            StoreAway: the object store does not answer.
         """
         path = self.path(key)
         if path.is_file() or self._remote is None:
             return path if path.is_file() else None
         try:
             with whole_file(path) as temporary:
-                self._remote.get_file(f"{self._root}/{key}", str(temporary))
-        except FileNotFoundError:
+                self._fetch(key, temporary)
+        except _Absent:
             return None
-        except Exception as error:  # each file system has errors of its own
-            raise MaquetteError(f"'{key}' cannot be read from the object store: {error}") from error
         return path
 
     def keep(self, keys: Iterable[str]) -> None:
         """Sends files that were written here to the object store, where there is one.
 
         Raises:
-            MaquetteError: it does not take them.
+            StoreAway: it does not take them.
         """
         if self._remote is None:
             return
@@ -76,17 +85,23 @@ class Files:
             try:
                 self._remote.makedirs(f"{self._root}/{key}".rpartition("/")[0], exist_ok=True)
                 self._remote.put_file(str(self.path(key)), f"{self._root}/{key}")
-            except Exception as error:  # as above
-                raise MaquetteError(f"'{key}' cannot be written to the object store: {error}") from error
+            except Exception as error:  # each file system has errors of its own
+                raise away(f"'{key}' was not written", error) from error
 
     def remove(self, prefix: str) -> None:
-        """Forgets all files below a key."""
+        """Forgets all files below a key.
+
+        Raises:
+            StoreAway: the object store does not answer.
+        """
         shutil.rmtree(self.path(prefix), ignore_errors=True)
         if self._remote is not None:
             try:
                 self._remote.rm(f"{self._root}/{prefix}", recursive=True)
             except FileNotFoundError:
                 pass  # nothing was written yet
+            except Exception as error:  # as above
+                raise away(f"'{prefix}' was not removed", error) from error
 
     def sweep(self, hours: float) -> None:
         """Forgets uploads that are so old, and copies of what the object store has."""
@@ -95,6 +110,20 @@ class Files:
             for path in self.folder.glob(pattern):
                 if path.stat().st_mtime < oldest:
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _fetch(self, key: str, place: Path) -> None:
+        try:
+            self._remote.get_file(f"{self._root}/{key}", str(place))
+        except FileNotFoundError as error:
+            raise _Absent from error
+        except Exception as error:  # as above
+            raise away(f"'{key}' was not read", error) from error
+
+
+def away(what: str, error: Exception) -> StoreAway:
+    """What callers are told where the object store fails; the log is told why."""
+    log.error("the object store failed: %s: %s: %s", what, type(error).__name__, " ".join(str(error).split()))
+    return StoreAway("the store of files does not answer; try again in a moment")
 
 
 def opened(url: str) -> tuple[Any, str]:

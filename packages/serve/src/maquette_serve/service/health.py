@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel
@@ -13,10 +13,11 @@ from pydantic import BaseModel
 from maquette.monitoring.exposition import MachineExposition
 from maquette.monitoring.machine import Machine
 from maquette_serve.service import tracing
-from maquette_serve.service.access import allowed
-from maquette_serve.service.keys import Key
+from maquette_serve.service.access import Reader
 from maquette_serve.service.refusals import REFUSALS
 from maquette_serve.service.service import Service
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 
 class Alive(BaseModel):
@@ -59,18 +60,22 @@ def add_figures(app: FastAPI, service: Service) -> None:
 
     @app.middleware("http")
     async def counted(request: Request, call_next: Any) -> Response:
-        start = time.monotonic()
-        with tracing.answering(request.method, request.headers) as span:
-            response: Response = await call_next(request)
-            route = getattr(request.scope.get("route"), "path", "none")
-            span.update_name(f"{request.method} {route}")
-            span.set_attribute("http.response.status_code", response.status_code)
-        requests.labels(request.method, route, response.status_code).inc()
-        seconds.labels(route).observe(time.monotonic() - start)
-        return response
+        start, status = time.monotonic(), 500
+        method = request.method if request.method in METHODS else "other"  # anybody may make one up
+        with tracing.answering(method, request.headers) as span:
+            try:
+                response: Response = await call_next(request)
+                status = response.status_code
+                return response
+            finally:
+                route = getattr(request.scope.get("route"), "path", "none")
+                span.update_name(f"{method} {route}")
+                span.set_attribute("http.response.status_code", status)
+                requests.labels(method, route, status).inc()
+                seconds.labels(route).observe(time.monotonic() - start)
 
     @app.get("/metrics", response_class=Response, responses={**REFUSALS, 200: {"content": {"text/plain": {}}}})
-    def metrics(_: Annotated[Key, Depends(allowed("read"))]) -> Response:
+    def metrics(_: Reader) -> Response:
         """Figures for Prometheus."""
         unfinished.set(service.store.unfinished())
         engines.set(service.replicas.waiting)

@@ -6,14 +6,14 @@ import mimetypes
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Header, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Header, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse
 
 from maquette import plugins
 from maquette.durable import whole_file
 from maquette.errors import MaquetteError
-from maquette_serve.service.access import allowed, service_of
+from maquette_serve.service.access import Maker, Reader, service_of
 from maquette_serve.service.keys import Key
 from maquette_serve.service.messages import (
     FormatsAnswer,
@@ -37,8 +37,6 @@ KIND = "task"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MEDIA_TYPES = {".glb": "model/gltf-binary", ".usdz": "model/vnd.usdz+zip", ".stl": "model/stl", ".obj": "model/obj"}
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"*/*": {}}, "description": "The file."}}
-Reader = Annotated[Key, Depends(allowed("read"))]
-Maker = Annotated[Key, Depends(allowed("generate"))]
 
 
 @router.get("/pipelines")

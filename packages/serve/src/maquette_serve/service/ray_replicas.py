@@ -6,10 +6,12 @@ Files travel with the orders and come back with their ends, so that the machines
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +24,6 @@ from maquette_serve.engine.replicas import LOST, Replicas
 from maquette_serve.engine.worker import EngineSetup
 
 log = logging.getLogger("maquette.service")
-NAME = "maquette"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Cluster:
         busy: orders that a replica shall have; more of them start another one.
         cpus: of each replica.
         gpus: of each replica.
+
+    Raises:
+        MaquetteError: numbers that no cluster can have.
     """
 
     address: str = ""
@@ -44,6 +48,12 @@ class Cluster:
     busy: float = 4.0
     cpus: float = 1.0
     gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least <= self.most or self.most < 1:
+            raise MaquetteError(f"--ray: least={self.least},most={self.most}: 0 <= least <= most, and most at least 1")
+        if self.busy <= 0 or self.cpus < 0 or self.gpus < 0:
+            raise MaquetteError("--ray: busy is above 0, cpus and gpus are not below")
 
 
 @dataclass(frozen=True)
@@ -98,13 +108,19 @@ class EngineReplica:
                 self.engines.cancel(ticket)
 
     def check_health(self) -> None:
-        """For Ray, which starts another replica where this one fails."""
-        if not self.engines.ready:
-            log.warning("the engine of this replica is not ready; it is started again")
+        """For Ray, which starts another replica where this one fails; an engine that died is started again here.
+
+        Raises:
+            MaquetteError: the engine cannot open its pipelines any more.
+        """
+        if self.engines.broken:
+            raise MaquetteError(self.engines.broken)
 
 
 class RayReplicas:
     """Gives orders to engines of a cluster. Safe to call from any thread.
+
+    Servers that want the same engines of one cluster share them: the first starts them, and they stay when it ends.
 
     Args:
         setup: of each engine; its runs must lie at the same paths on every machine.
@@ -118,7 +134,7 @@ class RayReplicas:
         self._handle: Any = None
 
     def start(self, timeout: float = 600.0) -> None:
-        """Starts the replicas and waits for the first.
+        """Starts the replicas, where no other server has done so, and waits for the first.
 
         Raises:
             MaquetteError: Ray is not installed, or no replica can be started.
@@ -128,22 +144,33 @@ class RayReplicas:
             from ray import serve
         except ImportError as error:
             raise MaquetteError(f"--ray needs: pip install 'maquette-serve[ray]' ({error})") from error
+        address = self.cluster.address
+        try:
+            settings = {} if address else {"include_dashboard": False}
+            ray.init(address or None, ignore_reinit_error=True, log_to_driver=False, **settings)
+            serve.start(proxy_location="Disabled")  # callers come through our own service
+            if running(serve, self.name, timeout):
+                self._handle = serve.get_app_handle(self.name)
+            else:
+                self._handle = serve.run(self._deployment(serve), name=self.name, route_prefix=None)
+        except Exception as error:  # Ray's own kinds, of which there are many
+            raise MaquetteError(f"no engine could be started on Ray: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """Of the application on the cluster: engines of another setup have another one."""
+        return f"maquette-{hashlib.sha256(repr(self.setup).encode()).hexdigest()[:12]}"
+
+    def _deployment(self, serve: Any) -> Any:
         wanted = self.cluster
         scaling = {"min_replicas": wanted.least, "max_replicas": wanted.most, "target_ongoing_requests": wanted.busy}
-        deployment = serve.deployment(
+        return serve.deployment(
             EngineReplica,
             name="engine",
             max_ongoing_requests=self.setup.active,
             autoscaling_config={**scaling, "initial_replicas": wanted.least},
             ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
-        )
-        try:
-            settings = {} if wanted.address else {"include_dashboard": False}
-            ray.init(wanted.address or None, ignore_reinit_error=True, log_to_driver=False, **settings)
-            serve.start(proxy_location="Disabled")  # callers come through our own service
-            self._handle = serve.run(deployment.bind(self.setup), name=NAME, route_prefix=None)
-        except Exception as error:  # Ray's own kinds, of which there are many
-            raise MaquetteError(f"no engine could be started on Ray: {error}") from error
+        ).bind(self.setup)
 
     @property
     def ready(self) -> bool:
@@ -169,12 +196,12 @@ class RayReplicas:
             answer.cancel()
 
     def close(self) -> None:
-        """Ends the replicas; orders under way are lost."""
-        if self._handle is not None:
+        """Ends the replicas where this server is the only one that has them; orders under way are lost."""
+        started, self._handle = self._handle is not None, None
+        if started and not self.cluster.address:
             from ray import serve
 
-            self._handle = None
-            serve.delete(NAME)
+            serve.delete(self.name)
 
     def _follow(self, ticket: int, answer: Any, order: Order, report: Callable[[Event], None]) -> None:
         last = Event(ticket, LOST, error="the replica died")
@@ -192,3 +219,14 @@ class RayReplicas:
             last = Event(ticket, LOST, error="the replica died")
         self._answers.pop(ticket, None)
         report(last if last.kind in ENDS else replace(last, kind=LOST))
+
+
+def running(serve: Any, name: str, timeout: float) -> bool:
+    """Whether an application runs on a cluster; waits for one that another server is just starting."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        found = serve.status().applications.get(name)
+        if found is None or found.status != "DEPLOYING":
+            return found is not None and found.status == "RUNNING"
+        time.sleep(0.5)
+    return False

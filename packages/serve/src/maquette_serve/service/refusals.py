@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from maquette.errors import MaquetteError
+from maquette_serve.service.files import StoreAway
 from maquette_serve.service.messages import Refusal
 from maquette_serve.service.service import TooMany
 from maquette_serve.service.store import Conflict
@@ -29,11 +30,14 @@ REASONS = {
     422: "Something in the request is malformed.",
     429: "A limit of the key is reached.",
     500: "A fault of the server, which is in its log.",
+    503: "The store of files does not answer; later it may.",
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": reason} for status, reason in REASONS.items()
 }
 """For the description of each address: whatever it refuses looks like this."""
+STATUSES: dict[type[MaquetteError], int] = {Conflict: 409, TooMany: 429, StoreAway: 503}
+"""What answers mistakes that are not the request's alone; all others are 400."""
 
 
 def refused_as_json(app: FastAPI) -> None:
@@ -51,9 +55,8 @@ def refused_as_json(app: FastAPI) -> None:
 
     @app.exception_handler(MaquetteError)
     async def mistaken(request: Request, error: MaquetteError) -> JSONResponse:
-        return answer(
-            request, 409 if isinstance(error, Conflict) else 429 if isinstance(error, TooMany) else 400, error
-        )
+        status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 400)
+        return answer(request, status, error)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:

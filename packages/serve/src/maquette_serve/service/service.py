@@ -42,7 +42,7 @@ class Settings:
         folder: of the database and the files.
         database: URL of SQLAlchemy; "" is SQLite in the folder.
         object_store: URL of fsspec, of files that several servers share; "" is the folder.
-        replicas: engines.
+        replicas: engines, at most.
         upload_bytes: the largest upload, and the largest body of a request.
         attempts: how often a task is begun.
         retention_hours: how long a task and its files are kept.

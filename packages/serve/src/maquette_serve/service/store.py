@@ -99,10 +99,8 @@ class Store:
 
     def before(self, task: Task) -> int:
         """How many tasks of anybody wait before a task."""
-        sooner = or_(
-            TASKS.c.priority > task.priority,
-            and_(TASKS.c.priority == task.priority, or_(TASKS.c.created < task.created, _same_time_before(task))),
-        )
+        older = or_(TASKS.c.created < task.created, and_(TASKS.c.created == task.created, TASKS.c.id < task.id))
+        sooner = or_(TASKS.c.priority > task.priority, and_(TASKS.c.priority == task.priority, older))
         query = select(func.count()).select_from(TASKS).where(and_(TASKS.c.status == PENDING, sooner))
         with self.reader.connect() as connection:
             return int(connection.execute(query).scalar_one())
@@ -139,16 +137,23 @@ class Store:
         }
         return update(TASKS).where(TASKS.c.id == chosen.scalar_subquery()).values(changes).returning(*COLUMNS)
 
-    def keep(self, holder: str, held: Sequence[str]) -> None:
-        """A sign of life: the leases of those tasks go on."""
-        where = and_(TASKS.c.holder == holder, TASKS.c.id.in_(held), TASKS.c.status == IN_PROGRESS)
+    def keep(self, holder: str, held: Sequence[str]) -> set[str]:
+        """A sign of life: the leases of those tasks go on; the ids of those that `holder` still has."""
+        mine = and_(TASKS.c.holder == holder, TASKS.c.id.in_(held))
+        where = and_(mine, TASKS.c.status == IN_PROGRESS, TASKS.c.lease != 0)
+        kept = update(TASKS).where(where).values(lease=now_ms() + self.lease).returning(TASKS.c.id)
         with self.engine.begin() as connection:
-            connection.execute(update(TASKS).where(where).values(lease=now_ms() + self.lease))
+            return set(connection.execute(kept).scalars())
 
     def release(self, task: Task) -> None:
         """An attempt came to nothing that is the task's fault, or nobody's: it may be claimed at once."""
         with self.engine.begin() as connection:
             connection.execute(update(TASKS).where(held(task)).values(lease=0))
+
+    def postpone(self, task: Task) -> None:
+        """An attempt was not begun, and does not count: it may be claimed when the lease has run out."""
+        with self.engine.begin() as connection:
+            connection.execute(update(TASKS).where(held(task)).values(attempt=task.attempt - 1))
 
     def release_all(self, holder: str) -> None:
         """Nobody holds what `holder` held: it is gone."""
@@ -158,21 +163,11 @@ class Store:
 
     def progressed(self, task: Task, progress: int) -> bool:
         """Notes how far an attempt is; False where it is not held any more, or not further than before."""
-        with self.engine.begin() as connection:
-            where = and_(held(task), TASKS.c.progress < progress)
-            row = connection.execute(update(TASKS).where(where).values(progress=progress).returning(*COLUMNS)).first()
-            if row is not None:
-                self._note(connection, task_of(row))
-        return row is not None
+        return self._change(and_(held(task), TASKS.c.progress < progress), progress=progress)
 
     def advance(self, task: Task, progress: int, result: Mapping[str, Any]) -> bool:
         """A piece of work is done, and the next may be claimed at once; False where it was not held any more."""
-        changes = {"result": dict(result), "progress": progress, "lease": 0}
-        with self.engine.begin() as connection:
-            row = connection.execute(update(TASKS).where(held(task)).values(changes).returning(*COLUMNS)).first()
-            if row is not None:
-                self._note(connection, task_of(row))
-        return row is not None
+        return self._change(held(task), result=dict(result), progress=progress, lease=0)
 
     def succeed(self, task: Task, result: Mapping[str, Any]) -> bool:
         """Ends an attempt's task; False where it was not held any more."""
@@ -222,6 +217,13 @@ class Store:
         with self.reader.connect() as connection:
             return bytes.fromhex(str(connection.execute(query).scalar_one()))
 
+    def _change(self, where: Any, **values: Any) -> bool:
+        with self.engine.begin() as connection:
+            row = connection.execute(update(TASKS).where(where).values(values).returning(*COLUMNS)).first()
+            if row is not None:
+                self._note(connection, task_of(row))
+        return row is not None
+
     def _finish(
         self,
         connection: Connection,
@@ -250,10 +252,6 @@ class Store:
     def _note(self, connection: Connection, task: Task) -> None:
         state = {"id": task.id, "status": task.status, "progress": task.progress}
         connection.execute(insert(EVENTS), {"task": task.id, "state": state})
-
-
-def _same_time_before(task: Task) -> Any:
-    return and_(TASKS.c.created == task.created, TASKS.c.id < task.id)
 
 
 def held(task: Task) -> Any:

@@ -23,7 +23,7 @@ const ACTIONS = {
   animate: {
     label: () => "Animate",
     fields: () => field("Clip", choice("clip", CLIPS, "walk")),
-    request: ({ clip }, task) => onRig(task, { options: { clip } }),
+    request: ({ clip, pipeline }, task) => onRig(task, { pipeline: pipeline ?? player("animate"), options: { clip } }),
   },
   remesh: {
     label: () => "Remesh",
@@ -47,7 +47,7 @@ const ACTIONS = {
 function onRig(task, request) {
   const rig = player("rig");
   if (went(task, "rig") || !rig) return request;
-  return { pipeline: rig, then: [{ pipeline: player("animate"), ...request }] };
+  return { pipeline: rig, then: [request] };
 }
 
 export function followUps(task) {

@@ -11,10 +11,18 @@ function number(id) {
   return $(id).value === "" ? undefined : Number($(id).value);
 }
 
+// Roles of what is ticked. A clip wants a skeleton: of a mesh that is sent only its sender knows whether it has one.
+function following(file) {
+  const wanted = THEN.filter((role) => $(`then-${role}`)?.checked);
+  const chosen = pipelines.find((one) => one.name === $("pipeline").value);
+  const rigged = file || wanted.includes("rig") || chosen.roles.includes("rig") || !player("rig");
+  return wanted.flatMap((role) => (role === "animate" && !rigged ? ["rig", role] : [role]));
+}
+
 async function ordered() {
   const images = await Promise.all([...$("image").files].map(upload));
   const file = $("mesh").files[0];
-  const then = THEN.filter((role) => $(`then-${role}`)?.checked).map((role) => ({
+  const then = following(file).map((role) => ({
     pipeline: player(role),
     options: role === "animate" ? { clip: "walk" } : {},
   }));

@@ -1,16 +1,20 @@
 // The tasks that this page knows, and what happens to them.
+import { attempt } from "./elements.js";
 import { ask, events, make, read } from "./service.js";
 
 const PAGE = 24;
 export const tasks = new Map(); // by id
 export const pipelines = []; // what can be asked for
-const watchers = [];
+let watchers = [];
 let pages = 0; // of the history
 
 // Calls back with a task whenever something is known of it: "new", "old" (from the history), "changed" or "gone"; and
-// with "look" when it is to be looked at.
+// with "look" when it is to be looked at. What it gives ends that.
 export function watch(called) {
   watchers.push(called);
+  return () => {
+    watchers = watchers.filter((other) => other !== called);
+  };
 }
 
 function tell(task, what) {
@@ -61,14 +65,19 @@ function add(task, what) {
   if (tasks.has(task.id)) return;
   tasks.set(task.id, task);
   tell(task, what);
-  if (!over(task)) follow(task);
+  if (!over(task)) attempt(() => follow(task));
 }
 
 async function follow(task) {
-  for await (const state of events(task.id)) {
-    if (!tasks.has(task.id)) return;
-    Object.assign(task, state);
-    tell(task, "changed");
+  try {
+    for await (const state of events(task.id)) {
+      if (!tasks.has(task.id)) return;
+      Object.assign(task, state);
+      tell(task, "changed");
+    }
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    gone(task);
   }
 }
 
@@ -86,12 +95,21 @@ export async function cancel(task) {
 
 export async function forget(task) {
   await ask(`/v1/tasks/${task.id}`, { method: "DELETE" });
-  tasks.delete(task.id);
-  tell(task, "gone");
+  gone(task);
 }
 
-// A task once it is over.
+function gone(task) {
+  if (tasks.delete(task.id)) tell(task, "gone");
+}
+
+// A task once it is over, or gone.
 export function finished(task) {
   if (over(task)) return Promise.resolve(task);
-  return new Promise((resolve) => watch((other) => other.id === task.id && over(other) && resolve(other)));
+  return new Promise((resolve) => {
+    const end = watch((other, what) => {
+      if (other.id !== task.id || !(over(other) || what === "gone")) return;
+      end();
+      resolve(other);
+    });
+  });
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import ValidationError
 from sse_starlette import EventSourceResponse
 
-from maquette_serve.service.access import allowed
+from maquette_serve.service.access import Maker, Reader
 from maquette_serve.service.fetching import PublicServers
 from maquette_serve.service.keys import Key
 from maquette_serve.service.meshy import bodies, wishes
@@ -28,8 +28,6 @@ from maquette_serve.service.service import Service
 from maquette_serve.service.streams import refused, stream
 from maquette_serve.service.task import Task
 
-Reader = Annotated[Key, Depends(allowed("read"))]
-Maker = Annotated[Key, Depends(allowed("generate"))]
 Json = dict[str, Any]
 BALANCE = 1_000_000
 """Credits of every key: nothing costs anything here, but clients look before they order."""

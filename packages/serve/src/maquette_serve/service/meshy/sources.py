@@ -9,11 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException
 
-from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette_serve.service.fetching import PublicServers, data_of
 from maquette_serve.service.keys import Key
 from maquette_serve.service.meshy.links import PREFIX, Links
+from maquette_serve.service.native import read_meshes
 from maquette_serve.service.orders import MODEL
 from maquette_serve.service.service import Service
 from maquette_serve.service.task import SUCCEEDED, Task
@@ -87,7 +87,7 @@ class Sources:
         if own is not None:
             return own
         kind, content = self._content(model_url)
-        known = [entry.name for entry in plugins.registry("importers")]
+        known = read_meshes()
         suffix = _MESH_KINDS.get(kind) or PurePosixPath(urlsplit(model_url[:2000]).path).suffix.lower()
         suffix = ".glb" if content[:4] == b"glTF" else suffix
         if suffix not in known:

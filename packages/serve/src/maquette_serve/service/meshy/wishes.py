@@ -12,6 +12,7 @@ from maquette.errors import MaquetteError
 from maquette_serve.engine.worker import Opened
 from maquette_serve.service.meshy import bodies
 from maquette_serve.service.meshy.sources import Sources
+from maquette_serve.service.messages import written_formats
 from maquette_serve.service.task import Task
 
 FORMATS = ("glb", "obj", "fbx", "stl", "usdz")
@@ -167,7 +168,7 @@ def checked_formats(asked: Iterable[str]) -> tuple[str, ...]:
     Raises:
         MaquetteError: nobody can write one of them.
     """
-    known = [entry.name.removeprefix(".") for entry in plugins.registry("exporters")]
+    known = written_formats()
     for name in asked:
         if name not in known:
             raise MaquetteError(f"target_formats: '{name}' cannot be written here; known: {', '.join(known)}")
