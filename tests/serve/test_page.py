@@ -154,11 +154,12 @@ ORDERED = """
 window.ordered = [];
 const fetched = window.fetch;
 window.fetch = (path, options) => {
-  if (path === '/v1/tasks' && options?.method === 'POST') window.ordered.push(JSON.parse(options.body));
-  return fetched(path, options);
+  if (path !== '/v1/tasks' || options?.method !== 'POST') return fetched(path, options);
+  window.ordered.push(JSON.parse(options.body));
+  return Promise.resolve(new Response('{"message": "kept by the test"}', { status: 400 }));
 };
 """
-"""Keeps what the page orders."""
+"""Keeps what the page orders, and orders nothing."""
 ANOTHER_ANIMATOR = """
 import('/tasks.js').then(({pipelines, look, tasks}) => {
   pipelines.push({name: 'other', roles: ['animate'], needs_mesh: true});
