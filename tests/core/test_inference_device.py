@@ -43,12 +43,13 @@ def test_device_is_the_one_named_or_the_best_there_is(named, count, expected, mo
 
 
 @pytest.mark.parametrize(("named", "count", "says"), [
-    ("cuda", 0, "has no GPU"), ("cuda:2", 2, "has 2 GPUs"), ("gpu", 1, "which is no device"),
+    ("cuda", 0, "has no GPU"), ("cuda:2", 2, "has 2 GPUs"), ("gpu", 1, "compute on cpu, cuda"),
+    ("meta", 0, "compute on cpu, cuda"), ("mps", 0, "compute on cpu, cuda"), ("cuda:-1", 1, "compute on cpu, cuda"),
 ])  # fmt: skip
 def test_a_device_that_is_not_there_is_said(named, count, says, monkeypatch):
     gpus(monkeypatch, count)
     monkeypatch.setenv(VARIABLE, named)
-    with pytest.raises(MaquetteError, match=f"MAQUETTE_DEVICE is '{named}'.*{says}"):
+    with pytest.raises(MaquetteError, match=f"the device is '{named}' by MAQUETTE_DEVICE or --device.*{says}"):
         inference_device()
 
 

@@ -176,6 +176,13 @@ def test_models_compute_on_another_device(runs: Path) -> None:
     asked = Request(prompt="a red ball", seed=3, steps=4, options={"cache": 0.3})
     check_pipeline_on_device(lambda: open_pipeline(runs / "flow"), asked)
 
+    def small() -> Any:
+        pipeline = open_pipeline(runs / "flow", {"sampler": {"name": "unipc", "steps": 4}, "rescale": 0.5})
+        pipeline.use_weights("int8")
+        return pipeline
+
+    check_pipeline_on_device(small, Request(prompt="a red ball", seed=3))
+
 
 def test_requests_do_not_disturb_each_other(pipeline: Any) -> None:
     requests = [

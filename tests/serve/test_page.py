@@ -202,6 +202,20 @@ def test_a_task_is_followed_also_while_the_service_is_away(browser, address, ser
     assert "patience" in browser.find_element("id", "about").text
 
 
+def test_a_task_that_is_removed_elsewhere_ends_on_the_page_too(browser, address, server):
+    """It is cancelled first: whoever follows it hears of that, or that it is gone."""
+    opened(browser, address, "slow")
+    browser.execute_script("document.querySelector('details').open = true")
+    fill(browser, "prompt", "not for long")
+    fill(browser, "steps", "1000")
+    browser.find_element("id", "make").click()
+    card = "[...document.querySelectorAll('#gallery li')].find((one) => one.textContent.includes('not for long'))"
+    until(browser, f"{card} && !{card}.querySelector('progress').hidden")
+    task = next(one for one in server.client.get("/v1/tasks").json() if one["request"]["prompt"] == "not for long")
+    assert server.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
+    until(browser, f"!({card}) || {card}.textContent.includes('canceled')")
+
+
 def test_a_mistake_is_said_on_the_page(browser, address):
     opened(browser, address, "slow")
     browser.execute_script("document.querySelector('details').open = true")

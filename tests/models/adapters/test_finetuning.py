@@ -19,7 +19,7 @@ from maquette.errors import MaquetteError
 from maquette.finetuning import finetune_config
 from maquette.runner import resume_config, train
 from maquette.runs import RunFolder, load_run
-from maquette.testing import run_ranks
+from maquette.testing import check_pipeline_on_device, run_ranks
 from maquette.types import Request
 from maquette_models.adapters.adapter_file import read_adapter, write_adapter
 from maquette_models.adapters.merged_run import merge_into_run
@@ -129,6 +129,12 @@ def test_an_adapter_is_swapped_in_an_open_pipeline_and_leaves_no_trace(base: Pat
     pipeline.use_adapters([])
     assert latent(pipeline) == before
     assert pipeline.model.conditioner.unknown_words("pyramid") == ["pyramid"]
+
+
+def test_adapters_are_put_on_a_model_on_another_device(base: Path, tuned: Path) -> None:
+    asked = Request(prompt="a blue pyramid with a tip", seed=1, steps=3)
+    check_pipeline_on_device(lambda: open_pipeline(base, adapters=[f"{tuned}:0.5"]), asked)
+    check_pipeline_on_device(lambda: open_pipeline(tuned), asked)
 
 
 def test_several_adapters_add_up(base: Path, tuned: Path) -> None:

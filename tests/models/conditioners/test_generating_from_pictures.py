@@ -16,7 +16,7 @@ from maquette import plugins
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.runs import load_run
-from maquette.testing import check_pipeline
+from maquette.testing import check_pipeline, check_pipeline_on_device
 from maquette.types import Asset, Mesh, Request
 from maquette_models.evaluation.image_to_shape import (
     Comparison,
@@ -75,6 +75,10 @@ def ball() -> Mesh:
 
 def test_the_pipelines_contract(pipeline: Any) -> None:
     check_pipeline(pipeline, Request(prompt="a velvet red ball", seed=3))
+
+
+def test_models_compute_on_another_device(run: Path) -> None:
+    check_pipeline_on_device(lambda: open_pipeline(run), Request(prompt="a red ball", images=(picture(0),), steps=3))
 
 
 def test_a_checkpoint_describes_itself(run: Path) -> None:

@@ -11,11 +11,12 @@ import os
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import nn
 
 from maquette.errors import MaquetteError
 
-VARIABLE = "MAQUETTE_DEVICE"
-CPU = torch.device("cpu")
+VARIABLE, AUTO = "MAQUETTE_DEVICE", "auto"
+CPU, META = torch.device("cpu"), torch.device("meta")
 Value = TypeVar("Value")
 
 
@@ -26,18 +27,26 @@ def inference_device() -> torch.device:
     Raises:
         MaquetteError: no such device here.
     """
-    named = os.environ.get(VARIABLE, "") or "auto"
+    named = os.environ.get(VARIABLE, "") or AUTO
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if named == "auto":
+    if named == AUTO:
         return torch.device("cuda", torch.cuda.current_device()) if gpus else CPU
     try:
         device = torch.device(named)
     except RuntimeError:
-        raise MaquetteError(f"{VARIABLE} is '{named}', which is no device; give auto, cpu, cuda or cuda:N") from None
+        device = META
+    said = f"the device is '{named}' by {VARIABLE} or --device"
     if device.type == "cuda" and (device.index or 0) >= gpus:
         has = f"has {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "has no GPU that torch can use"
-        raise MaquetteError(f"{VARIABLE} is '{named}', and this machine {has}; give auto or cpu")
+        raise MaquetteError(f"{said}, and this machine {has}; give auto or cpu")
+    if device.type not in {"cpu", "cuda", torch._C._get_privateuse1_backend_name()}:
+        raise MaquetteError(f"{said}, and models compute on cpu, cuda or cuda:N; give one of these, or auto")
     return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
 
 
 def moved(value: Value, device: torch.device) -> Value:

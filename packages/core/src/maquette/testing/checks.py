@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from maquette.engine.randomness import drawing
-from maquette.testing.stand_in_device import NAME, computations, stand_in_device
+from maquette.image_loading import decoded_image
+from maquette.testing.stand_in_device import NAME, computations, opened_on, stand_in_device
 from maquette.types import Asset, Mesh, Request
 
 
@@ -150,7 +151,8 @@ def check_pipeline_on_device(opened: Callable[[], Any], request: Request) -> Non
         opened: opens the pipeline, whose runs come onto `maquette.inference_device`.
         request: to be met.
     """
-    one = opened()(request).mesh
+    with opened_on("cpu"):
+        one = opened()(request).mesh
     with stand_in_device():
         before = computations()
         two = opened()(request).mesh
@@ -159,10 +161,13 @@ def check_pipeline_on_device(opened: Callable[[], Any], request: Request) -> Non
         )
     a, b = (torch.from_numpy(mesh.vertices) for mesh in (one, two))
     for some, others in ((a, b), (b, a)):
-        away = [torch.cdist(part, others).amin(dim=1).max() for part in torch.split(some, 1024)]
-        assert max(away) < 1e-3, "the mesh is another one than on the CPU"
+        distances = [torch.cdist(part, others).amin(dim=1).max() for part in torch.split(some, 1024)]
+        assert max(distances) < 1e-3, "the mesh is another one than on the CPU"
     if one.colors is not None and one.colors.shape == two.colors.shape:
         assert np.abs(one.colors.astype(float) - two.colors).mean() < 1, "its colours are others than on the CPU"
+    for image, other in zip(one.images, two.images, strict=True):
+        away = np.abs(decoded_image(image).astype(float) - decoded_image(other))
+        assert away.mean() < 1, "its textures are others than on the CPU"
     if one.skin is not None:
         assert np.allclose(one.skin.weights, two.skin.weights, atol=1e-3), "its weights are others than on the CPU"
     if one.part is not None:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from maquette.inference_device import VARIABLE
 
@@ -117,16 +116,26 @@ def computations() -> int:
 def stand_in_device() -> Iterator[torch.device]:
     """The device, which runs are opened on while the block lasts."""
     if not _registered:
+        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
         _setup_privateuseone_for_python_backend(NAME)
         _registered.append(NAME)
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = NAME
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) then shows its copy to the device
     try:
-        with _Mode():  # type: ignore[no-untyped-call]
+        with opened_on(NAME), _Mode():  # type: ignore[no-untyped-call]
             yield torch.device(NAME)
     finally:
         torch._C._set_only_lift_cpu_tensors(False)
+
+
+@contextmanager
+def opened_on(name: str) -> Iterator[None]:
+    """Runs are opened on a device while the block lasts."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = name
+    try:
+        yield
+    finally:
         del os.environ[VARIABLE]
         if before is not None:
             os.environ[VARIABLE] = before

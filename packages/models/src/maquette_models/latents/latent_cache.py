@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from maquette.durable import whole_file
-from maquette.inference_device import CPU, inference_device, moved
+from maquette.inference_device import CPU, device_of, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.shards import read_shards, shard_facts, shards_fingerprint
@@ -82,7 +82,7 @@ def encode_split(model: nn.Module, batches: Iterable[dict[str, Any]], mirror: bo
     originals."""
     latents: list[list[Tensor]] = [[], []]
     labels, captions, ids = [], [], []
-    device = next(model.parameters()).device
+    device = device_of(model)
     for batch in track(batches, "Encoding batches of shapes"):
         tsdf, color = moved((batch["tsdf"], batch["color"]), device)
         latents[0].append(model.encode(tsdf, color).float().to(CPU))

@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from maquette.errors import MaquetteError, unknown_name
-from maquette.inference_device import CPU, inference_device, moved
+from maquette.inference_device import CPU, device_of, inference_device, moved
 from maquette.one_by_one import OneByOne
 from maquette.placement import in_unit_cube
 from maquette.runs import load_run
@@ -71,7 +71,7 @@ class Segmentation(OneByOne):
         if not isinstance(model, PartSegmenter):
             raise MaquetteError(f"'{config.run}' labels no parts; give a run of examples/configs/parts.yaml")
         self.model = model.requires_grad_(False)
-        self.device = next(model.parameters()).device
+        self.device = device_of(model)
 
     def __call__(self, request: Request) -> Asset:
         """The mesh with its parts.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette.inference_device import CPU, moved
+from maquette.inference_device import CPU, device_of, moved
 from maquette.runs import Run
 from maquette.types import Request
 from maquette_models.adapters.adapter_rack import AdapterRack
@@ -107,7 +107,7 @@ class FlowStage:
     def __init__(self, run: Run, config: FlowStageConfig) -> None:
         self.config = config
         self.model = run.model.requires_grad_(False)
-        self.device = next(self.model.parameters()).device
+        self.device = device_of(self.model)
         self.batched = ExactBatches(self.model, config.max_batch, config.precision)
         self.takes_guidance = bool(getattr(self.model.config, "guidance_embedding", False))
         self.mean, self.std = (torch.tensor(run.facts[key]) for key in ("latent_mean", "latent_std"))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maquette.inference_device import moved
+from maquette.inference_device import device_of, moved
 from maquette.types import Mesh
 from maquette_models.rigging.pair_features import Binding, bind
 from maquette_models.rigging.skeleton_tree import Tree
@@ -48,7 +48,7 @@ def predicted_weights(
     model: SkinTransformer, binding: Binding, points: NDArray[np.floating], normals: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """The weights float32 [P, J] of points with normals [P, 3] in the unit cube, as the model has them."""
-    joints, device = joint_tensors([binding.tree]), next(model.parameters()).device
+    joints, device = joint_tensors([binding.tree]), device_of(model)
     found = []
     for start in range(0, len(points), AT_ONCE):
         own = points[start : start + AT_ONCE], normals[start : start + AT_ONCE]

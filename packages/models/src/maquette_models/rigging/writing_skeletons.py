@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maquette.engine.randomness import fold
-from maquette.inference_device import CPU, moved
+from maquette.inference_device import CPU, device_of, moved
 from maquette_models.rigging.joint_grammar import JointGrammar, JointWriting
 from maquette_models.rigging.joint_vocabulary import END, START
 from maquette_models.rigging.skeleton_transformer import SkeletonTransformer
@@ -39,7 +39,7 @@ def kind_probabilities(model: SkeletonTransformer, condition: Mapping[str, Tenso
     """How likely each kind of body is, [K], for one encoded condition."""
     levels, vocabulary = model.vocabulary.levels, model.vocabulary
     tokens, places = torch.full((1, 1), START), torch.full((1, 1, 3), levels)
-    first = moved((tokens, places, torch.zeros(1, 1, 3)), next(model.parameters()).device)
+    first = moved((tokens, places, torch.zeros(1, 1, 3)), device_of(model))
     logits = model(*first, condition)[0, 0].to(CPU).double()
     return logits[vocabulary.kind : vocabulary.role].softmax(dim=0).numpy()
 

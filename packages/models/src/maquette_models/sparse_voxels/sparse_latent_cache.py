@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from maquette.inference_device import CPU, inference_device, moved
+from maquette.inference_device import CPU, device_of, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.latents.latent_cache import SPLITS, weights_hash
@@ -60,7 +60,7 @@ def encode_split(model: nn.Module, batches: Iterable[dict[str, Any]], mirror: bo
 
 def encode_batch(model: nn.Module, surfaces: list[VoxelSurface], batch: dict[str, Any]) -> TokenSplit:
     """The latents of surfaces, with class, caption and id from the batch."""
-    encoded = model.encode(moved(surfaces, next(model.parameters()).device))
+    encoded = model.encode(moved(surfaces, device_of(model)))
     features, coords = moved((encoded.features, encoded.coords), CPU)
     counts = coords[:, 0].bincount(minlength=len(surfaces))
     return TokenSplit(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maquette.inference_device import CPU, inference_device, moved
+from maquette.inference_device import CPU, device_of, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.latents.latent_cache import SPLITS, weights_hash
@@ -105,7 +105,7 @@ class PaintLatents(TokenLatents):
 @torch.inference_mode()
 def encode(model: PaintVAE, points: PaintedPoints, batch: Mapping[str, Any], ids: Sequence[str]) -> TokenSplit:
     """The cells of a batch's shapes: mean of the paint's latent, then what is known of the shape."""
-    points = moved(points, next(model.parameters()).device)
+    points = moved(points, device_of(model))
     cells, shape = model.shape(points.places, points.normals)
     cells, shape, paint = moved((cells, shape, model.moments(points, cells, shape)[0]), CPU)
     return TokenSplit(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maquette.engine.randomness import fold
 from maquette.errors import MaquetteError
-from maquette.inference_device import CPU, inference_device, moved
+from maquette.inference_device import CPU, device_of, inference_device, moved
 from maquette.runs import load_run, relative_run
 from maquette.stepping import Course, alone
 from maquette.types import Request
@@ -47,7 +47,7 @@ class Painted:
         A place in a cell that no known point lies in is taken to be the nearest known point.
         """
         places = torch.where(self._known(places)[:, None], places, self._nearest(places))
-        device = next(self.autoencoder.parameters()).device
+        device = device_of(self.autoencoder)
         held = moved((self.latent, self.shape, self.cells), device)
         parts = [
             self.autoencoder.decode(*held, *moved((at[None], normal[None]), device))[0].to(CPU)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maquette.inference_device import device_of
 from maquette_models.transformer.causal_transformer import CausalTransformer
 
 
@@ -80,7 +81,7 @@ def write_sequences(
             always the same number a sequence does not depend on how many are written beside it.
     """
     rows = max(rows, len(authors))
-    device = next(model.parameters()).device
+    device = device_of(model)
     filled = torch.arange(rows).clamp(max=len(authors) - 1)
     condition = {key: value[filled] for key, value in condition.items()}
     reading = model.reading(rows, most)

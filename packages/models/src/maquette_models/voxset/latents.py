@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maquette.engine.randomness import fold
-from maquette.inference_device import CPU, inference_device, moved
+from maquette.inference_device import CPU, device_of, inference_device, moved
 from maquette.progress import track
 from maquette.runs import load_run
 from maquette_models.latents.latent_cache import SPLITS, weights_hash
@@ -89,7 +89,7 @@ class VoxSetLatents(TokenLatents):
         """A batch's tokens, each shape's anchors by its id and the variant."""
         seeds = [fold("variant", name, variant) for name in batch["id"]]
         anchors = model.anchors_of(batch["surface"], self.config.tokens, seeds)
-        latent = model.encode(*moved((dict(batch), anchors), next(model.parameters()).device)).float().to(CPU)
+        latent = model.encode(*moved((dict(batch), anchors), device_of(model))).float().to(CPU)
         return TokenSplit(
             latent[anchors.mask].clone(),
             anchors.positions[anchors.mask].short(),
