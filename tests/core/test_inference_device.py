@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from maquette.errors import MaquetteError
 from maquette.inference_device import VARIABLE, inference_device, moved
-from maquette.testing import stand_in_device
+from maquette.testing import on_stand_in_device
 
 META = torch.device("meta")
 
@@ -62,19 +64,37 @@ def test_values_are_moved_whole():
     assert thing.pair.one.device.type == "cpu"
 
 
+def mixed() -> list[float]:
+    device = inference_device()
+    there = torch.arange(4.0, device=device)
+    assert (there * 2).cpu().tolist() == [0.0, 2.0, 4.0, 6.0]
+    assert float(there.sum()) == 6 and torch.tensor([1.0], device=device).device.type == device.type
+    with pytest.raises(RuntimeError, match="two devices"):
+        there + torch.ones(4)
+    with pytest.raises(RuntimeError, match="two devices"):
+        torch.cat([there, torch.ones(1)])
+    with pytest.raises(TypeError, match="numpy"):
+        there.numpy()
+    there[1:3] = torch.zeros(2)
+    there[torch.tensor([0])] = 5.0
+    return there.tolist()
+
+
 def test_the_stand_in_refuses_what_a_gpu_would():
-    with stand_in_device() as device:
-        assert inference_device() == device
-        there = torch.arange(4.0, device=device)
-        assert (there * 2).cpu().tolist() == [0.0, 2.0, 4.0, 6.0]
-        assert float(there.sum()) == 6 and torch.tensor([1.0], device=device).device.type == device.type
-        with pytest.raises(RuntimeError, match="two devices"):
-            there + torch.ones(4)
-        with pytest.raises(RuntimeError, match="two devices"):
-            torch.cat([there, torch.ones(1)])
-        with pytest.raises(TypeError, match="numpy"):
-            there.numpy()
-        there[1:3] = torch.zeros(2)
-        there[torch.tensor([0])] = 5.0
-    assert there.tolist() == [5.0, 0.0, 0.0, 3.0]
-    assert inference_device().type != device.type
+    found, computations = on_stand_in_device(mixed)
+    assert found == [5.0, 0.0, 0.0, 3.0] and computations > 3
+
+
+def test_this_process_never_hears_of_the_stand_in():
+    """What looks for accelerators, such as recomputed blocks, would find one that is none."""
+    assert on_stand_in_device(torch._C._get_privateuse1_backend_name)[0] == "standin"
+    assert torch._C._get_privateuse1_backend_name() != "standin"
+
+
+def test_what_fails_on_the_stand_in_says_so():
+    with pytest.raises(AssertionError, match=r"(?s)ZeroDivisionError"):
+        on_stand_in_device(lambda: 1 // 0)
+    with pytest.raises(AssertionError, match="exit code"):
+        on_stand_in_device(lambda: os._exit(3))
+    with pytest.raises(AssertionError, match="within"):
+        on_stand_in_device(lambda: time.sleep(60), patience=0.5)

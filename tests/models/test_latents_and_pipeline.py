@@ -19,7 +19,7 @@ from maquette import plugins
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.runs import load_run
-from maquette.testing import check_dataset, check_pipeline, check_pipeline_on_device, stand_in_device
+from maquette.testing import check_dataset, check_pipeline, check_pipeline_on_device, on_stand_in_device
 from maquette.types import Request
 from maquette_models.latents import latents
 from maquette_models.latents.latents import Latents, LatentsConfig
@@ -145,8 +145,7 @@ def test_cache_is_used_and_renewed(runs: Path, tmp_path: Path, monkeypatch: pyte
     assert torch.equal(first.splits["train"].latent, repaired.splits["train"].latent)
     assert cache.stat().st_size > 1000
     cache.unlink()
-    with stand_in_device():
-        there = ready(dataset(tmp_path))
+    there, _ = on_stand_in_device(lambda: ready(dataset(tmp_path)))
     assert there.splits["train"].latent.device.type == "cpu"
     torch.testing.assert_close(there.splits["train"].latent, first.splits["train"].latent)
     ready(dataset(tmp_path, mirror=False))

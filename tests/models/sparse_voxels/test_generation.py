@@ -15,7 +15,7 @@ from maquette.config import RunConfig, load, read_yaml
 from maquette.errors import MaquetteError
 from maquette.runner import train
 from maquette.runs import load_run
-from maquette.testing import check_dataset, check_pipeline_on_device, stand_in_device
+from maquette.testing import check_dataset, check_pipeline_on_device, on_stand_in_device
 from maquette.types import Asset, Request
 from maquette_models.shards import read_shards
 from maquette_models.sparse_voxels.sparse_latents import SparseLatents, SparseLatentsConfig
@@ -115,8 +115,7 @@ def test_latents_are_encoded_on_another_device(shards: str, folder: Path) -> Non
     before = latents(shards, folder, mirror=False).splits["val"]
     for cache in (folder / "sparse_vae").glob("sparse-latents-*.safetensors"):
         cache.unlink()
-    with stand_in_device():
-        made = latents(shards, folder, mirror=False).splits["val"]
+    made, _ = on_stand_in_device(lambda: latents(shards, folder, mirror=False).splits["val"])
     assert made.latent.device.type == "cpu" and torch.equal(made.voxels, before.voxels)
     torch.testing.assert_close(made.latent, before.latent, atol=1e-4, rtol=1e-4)
 

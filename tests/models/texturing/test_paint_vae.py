@@ -16,7 +16,7 @@ from maquette import plugins
 from maquette.engine.randomness import drawing
 from maquette.errors import MaquetteError
 from maquette.runs import load_run
-from maquette.testing import check_dataset, stand_in_device
+from maquette.testing import check_dataset, on_stand_in_device
 from maquette_models.texturing.paint_vae import PaintVAE, PaintVAEConfig
 from maquette_models.texturing.painted_points import Cells, PaintedPoints
 
@@ -143,8 +143,7 @@ def test_dataset_contract(toy_runs: Path) -> None:
 def test_latents_are_encoded_on_another_device(toy_runs: Path, tmp_path: Path) -> None:
     shutil.copytree(toy_runs / "autoencoder", tmp_path / "autoencoder", ignore=shutil.ignore_patterns("*latents-*"))
     before = dataset(toy_runs).splits["val"]
-    with stand_in_device():
-        made = dataset(tmp_path).splits["val"]
+    made, _ = on_stand_in_device(lambda: dataset(tmp_path).splits["val"])
     assert made.latent.device.type == "cpu" and torch.equal(made.voxels, before.voxels)
     torch.testing.assert_close(made.latent, before.latent, atol=1e-4, rtol=1e-4)
 

@@ -16,7 +16,7 @@ from maquette import plugins
 from maquette.assets import open_pipeline
 from maquette.errors import MaquetteError
 from maquette.runs import load_run
-from maquette.testing import check_dataset, check_pipeline, check_pipeline_on_device, stand_in_device
+from maquette.testing import check_dataset, check_pipeline, check_pipeline_on_device, on_stand_in_device
 from maquette.types import Asset, Request
 from maquette_models.adapters import low_rank
 from maquette_models.adapters.adapter_file import Adapter, write_adapter
@@ -69,8 +69,7 @@ def test_latents_are_those_of_the_autoencoder_at_anchors_of_the_shape(runs: Path
 def test_latents_are_encoded_on_another_device(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "autoencoder", tmp_path / "autoencoder", ignore=shutil.ignore_patterns("*latents-*"))
     before = dataset(runs).splits["val"]
-    with stand_in_device():
-        made = dataset(tmp_path).splits["val"]
+    made, _ = on_stand_in_device(lambda: dataset(tmp_path).splits["val"])
     assert made.latent.device.type == "cpu" and torch.equal(made.voxels, before.voxels)
     torch.testing.assert_close(made.latent, before.latent, atol=1e-4, rtol=1e-4)
 

@@ -12,7 +12,7 @@ from maquette.testing.checks import (
 )
 from maquette.testing.fake_nvml import FakeGpu, FakeNvml
 from maquette.testing.ranks import run_ranks
-from maquette.testing.stand_in_device import stand_in_device
+from maquette.testing.stand_in_device import on_stand_in_device
 from maquette.testing.strategies import check_strategy
 from maquette.testing.tiny_transformer import TinyObjective, TinyTransformer, tiny_batch
 
@@ -30,7 +30,7 @@ __all__ = [
     "check_pipeline",
     "check_pipeline_on_device",
     "check_strategy",
+    "on_stand_in_device",
     "run_ranks",
-    "stand_in_device",
     "tiny_batch",
 ]

@@ -6,10 +6,14 @@ of the two cannot be mixed, nor read by numpy, as with a GPU.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Iterator
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from maquette.inference_device import VARIABLE
 
+Result = TypeVar("Result")
 NAME = "standin"
 MAY_MIX = {  # as with CUDA: copies between the two, and indices that are on the CPU
     torch.ops.aten._to_copy.default,
@@ -103,29 +108,63 @@ def _there(leaf: Any, known: dict[int, There]) -> Any:
     return known[id(leaf)] if id(leaf) in known else There(leaf)
 
 
-_registered: list[str] = []
 _done = [0]
 
 
-def computations() -> int:
-    """How many operations have had their tensors on the device so far."""
-    return _done[0]
+def on_stand_in_device(function: Callable[[], Result], patience: float = 300.0) -> tuple[Result, int]:
+    """What a function gives where runs are opened on the stand-in, and how many operations had their tensors there.
+
+    It is called in a fork of this process: torch cannot forget a device, and looks for one everywhere once it has it.
+
+    Args:
+        function: its result must be picklable; tensors as they are on the CPU.
+        patience: seconds until the fork is killed.
+
+    Raises:
+        AssertionError: it failed, with its traceback, or the time was up.
+    """
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_forked, args=(send, function), daemon=True)
+    process.start()
+    send.close()
+    try:
+        if not receive.poll(patience):
+            raise AssertionError(f"nothing came of it within {patience:g} s")
+        answer = receive.recv_bytes()
+    except EOFError:
+        process.join()
+        raise AssertionError(f"the process ended with exit code {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    found, failure = pickle.loads(answer)
+    if failure:
+        raise AssertionError(failure)
+    result: tuple[Result, int] = found
+    return result
+
+
+def _forked(send: Connection, function: Callable[[], Any]) -> None:
+    torch.set_num_threads(1)  # the threads of the process before are not here
+    try:
+        with stand_in_device():
+            found = function(), _done[0]
+        answer = pickle.dumps((found, ""))
+    except BaseException:
+        answer = pickle.dumps((None, traceback.format_exc()))
+    send.send_bytes(answer)
 
 
 @contextmanager
 def stand_in_device() -> Iterator[torch.device]:
-    """The device, which runs are opened on while the block lasts."""
-    if not _registered:
-        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+    """The device, which runs are opened on while the block lasts; this process knows of it ever after."""
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-        _setup_privateuseone_for_python_backend(NAME)
-        _registered.append(NAME)
+    _setup_privateuseone_for_python_backend(NAME)
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) then shows its copy to the device
-    try:
-        with opened_on(NAME), _Mode():  # type: ignore[no-untyped-call]
-            yield torch.device(NAME)
-    finally:
-        torch._C._set_only_lift_cpu_tensors(False)
+    with opened_on(NAME), _Mode():  # type: ignore[no-untyped-call]
+        yield torch.device(NAME)
 
 
 @contextmanager
