@@ -209,7 +209,7 @@ def test_the_toy_plugin_keeps_its_promises(tmp_path):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_leaves_a_checkpoint_from_which_the_run_ends_bit_identical(tmp_path, number):
     more = ("train.steps=4000", "train.checkpoint_every=4000", "train.validate_every=0")
     command = [sys.executable, "-m", "maquette.cli", "train"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-import pickle
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any
+
+from maquette.testing.child_answers import answer, heard
 
 PRELOADED = [
     "torch",
@@ -72,12 +72,7 @@ def _collect(ends: list[Any], deadline: float) -> list[Any]:
         assert ready, f"ranks {sorted(open_ends.values())} gave no answer in time"
         for end in ready:
             rank = open_ends.pop(end)  # type: ignore[call-overload]
-            try:
-                good, value = pickle.loads(end.recv_bytes())  # type: ignore[union-attr]
-            except EOFError:
-                raise AssertionError(f"rank {rank} died") from None
-            assert good, f"rank {rank} failed:\n{value}"
-            results[rank] = value
+            results[rank] = heard(end, f"rank {rank}")  # type: ignore[arg-type]
     return [results[rank] for rank in range(len(ends))]
 
 
@@ -95,16 +90,14 @@ def _rank(end: Any, place: tuple[str, str], args: tuple[Any, ...], who: tuple[in
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
-    try:
+
+    def called() -> Any:
         function: Any = _module(place[0])
         for part in place[1].split("."):
             function = getattr(function, part)
-        answer = (True, function(*args))
-    except BaseException:
-        answer = (False, traceback.format_exc())
-    end.send_bytes(pickle.dumps(answer))  # plainly: multiprocessing's own way shares memory that dies with this process
-    end.close()
-    if answer[0] and distributed.is_initialized():
+        return function(*args)
+
+    if answer(end, called) and distributed.is_initialized():
         distributed.destroy_process_group()
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -21,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from maquette.inference_device import VARIABLE
+from maquette.testing.child_answers import answer, heard
 
 Result = TypeVar("Result")
 NAME = "standin"
@@ -129,31 +128,22 @@ def on_stand_in_device(function: Callable[[], Result], patience: float = 300.0) 
     process.start()
     send.close()
     try:
-        if not receive.poll(patience):
-            raise AssertionError(f"nothing came of it within {patience:g} s")
-        answer = receive.recv_bytes()
-    except EOFError:
-        process.join()
-        raise AssertionError(f"the process ended with exit code {process.exitcode}") from None
+        assert receive.poll(patience), f"the stand-in gave no answer within {patience:g} s"
+        result: tuple[Result, int] = heard(receive, "the process of the stand-in")
+        return result
     finally:
         process.kill()
         process.join()
-    found, failure = pickle.loads(answer)
-    if failure:
-        raise AssertionError(failure)
-    result: tuple[Result, int] = found
-    return result
 
 
 def _forked(send: Connection, function: Callable[[], Any]) -> None:
     torch.set_num_threads(1)  # the threads of the process before are not here
-    try:
+
+    def called() -> tuple[Any, int]:
         with stand_in_device():
-            found = function(), _done[0]
-        answer = pickle.dumps((found, ""))
-    except BaseException:
-        answer = pickle.dumps((None, traceback.format_exc()))
-    send.send_bytes(answer)
+            return function(), _done[0]
+
+    answer(send, called)
 
 
 @contextmanager
