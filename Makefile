@@ -1,9 +1,11 @@
 # make pretrain   install, then train a 3D generator and look at its meshes (CPU, minutes)
 # make test       install, then run the tests
-# make install    the set-up alone, into .venv
+# make install    all that packages can use, the tests and the site need, into .venv
 PYTHON ?= python3
 BIN := .venv/bin
+# Two set-ups in one place: what maquette is built on, and everything.
 INSTALLED := .venv/.installed
+COMPLETE := .venv/.complete
 PACKAGES := $(wildcard packages/*/pyproject.toml)
 ARGS ?=
 # Processes that share the tests, a file at a time.
@@ -11,7 +13,7 @@ JOBS ?= auto
 
 .PHONY: install pretrain test test-slow test-alone fuzz chaos lint docs clean
 
-install: $(INSTALLED)
+install: $(COMPLETE)
 
 # Done again only when what is to be installed has changed.
 $(INSTALLED): requirements.txt constraints.txt $(PACKAGES)
@@ -19,7 +21,12 @@ $(INSTALLED): requirements.txt constraints.txt $(PACKAGES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-pretrain: install
+$(COMPLETE): requirements-dev.txt constraints.txt $(PACKAGES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $(INSTALLED) $@
+
+pretrain: $(INSTALLED)
 	$(BIN)/python examples/pretrain.py $(ARGS)
 
 test: install

@@ -1,18 +1,21 @@
 """How far the losses of clean runs are from an alarm: python benchmarks/core_false_alarms.py RUN...
 
 Judges the loss curve of each run, or of each run in a folder, as training would, and prints how many spikes it would
-have found and how near the highest loss came: 1 is the limit. Curves hold every `train.log_every`-th step, so the
-window is shorter in points, and longer in steps, than in training.
+have found, how near the highest loss came (1 is the limit), and what the run itself has recorded as an event. Curves
+hold every `train.log_every`-th step, so the window is shorter in points, and longer in steps, than in training, unless
+that is 1.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from maquette.config import TrainConfig, read_yaml
 from maquette.engine.spikes import SpikeDetector
 from maquette.errors import MaquetteError
+from maquette.events import read_events
 from maquette.runs import RunFolder
 
 LEAST, WINDOW = 40, 32
@@ -47,8 +50,11 @@ def main(folders: list[str]) -> None:
         if len(curve) < LEAST:
             continue
         found, highest = judged([loss for _, loss in curve])
+        events = Counter(str(event["kind"]) for event in read_events(run.path))
+        told = ", ".join(f"{count} {kind}" for kind, count in events.items()) or "no events"
         print(
-            f"{objective:24} {curve[-1][0]:7} steps {len(curve):6} points  {found} spikes  {highest:5.2f}  {run.path}"
+            f"{objective:24} {curve[-1][0]:7} steps {len(curve):6} points  {found} spikes  {highest:5.2f}  {told}  "
+            f"{run.path}"
         )
         steps, points, spikes = steps + curve[-1][0], points + len(curve), spikes + found
         objectives.add(objective)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from maquette import hookspecs, plugins
+from maquette.explaining import explained
+
 ROOT = Path(__file__).parents[1]
 # What a browser fetches by itself; a link that a reader may click is something else.
 FETCHED = re.compile(
@@ -47,3 +50,20 @@ def test_the_reference_shows_signatures_and_docstrings(site):
     for anchor in ("maquette.types.Mesh", "maquette.plugins.build", "maquette.assets.export"):
         assert f'id="{anchor}"' in text
     assert 'id="maquette_kernels.ops.sparse_conv3d"' in (site / "api/kernels.html").read_text()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in hookspecs.KINDS if kind not in {"kernels", "commands"}])
+def test_everything_registered_is_in_the_reference_with_its_keys(site, kind):
+    text = (site / f"reference/{kind}.html").read_text()
+    sections = dict(re.findall(r'<h2 id="[^"]+">([^<]+)<(.*?)(?=<h2 |</article>)', text, re.DOTALL))
+    for entry in plugins.registry(kind):
+        for key in explained(entry).keys:
+            assert f"<code>{key.name}</code>" in sections[entry.name], (entry.name, key.name)
+
+
+def test_every_command_and_its_options_are_in_the_reference(site):
+    text = (site / "reference/commands.html").read_text()
+    for entry in plugins.registry("commands"):
+        assert f"Usage: maquette {entry.name}" in text
+    assert "Usage: maquette checkpoint verify" in text
+    assert "--replicas" in text

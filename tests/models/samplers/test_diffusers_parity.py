@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maquette import plugins
 
-diffusers = pytest.importorskip("diffusers", reason="pip install -r requirements.txt")
+diffusers = pytest.importorskip("diffusers", reason="pip install -r requirements-dev.txt")
 
 MULTISTEP = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2}
 PEERS = {

@@ -15,6 +15,7 @@ import pytest
 
 from maquette.errors import MaquetteError
 from maquette.types import Request
+from maquette_serve.engine.call_pool import BEHIND
 from maquette_serve.engine.job import ENDS, Order
 from maquette_serve.engine.replicas import LOST, Replicas
 from maquette_serve.engine.worker import EngineSetup, Opened
@@ -58,6 +59,9 @@ def test_orders_go_to_all_engines_and_calls_to_their_workers(engines):
     assert [end.delivered.metadata["seed"] for end in ends] == [0, 1, 2, 3]
     assert {end.delivered.metadata["engine"] for end in ends} == set(engines.processes)
     assert not {end.delivered.metadata["worker"] for end in ends} & set(engines.processes)
+    own = os.getpriority(os.PRIO_PROCESS, 0)  # who answers callers goes first, then the engine, then its workers
+    for key, behind in (("engine", BEHIND), ("worker", 2 * BEHIND)):
+        assert os.getpriority(os.PRIO_PROCESS, ends[0].delivered.metadata[key]) == min(own + behind, 19)
 
 
 def test_a_cancel_reaches_the_engine(engines):

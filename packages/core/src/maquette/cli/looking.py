@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from maquette import hookspecs
+from maquette.explaining import explained
 from maquette.plugins import lookup, manager, registry
 
 
@@ -43,17 +42,16 @@ def show(kind: str, name: str | None) -> None:
             console.print(Text(entry.name, style="bold") + Text(f"  {entry.summary}", style="not bold"))
         return
     entry = lookup(kind, name)
+    explanation = explained(entry)
     console.print(Text(f"{kind}: {entry.name}", style="bold") + Text(f" (plugin {entry.plugin})", style="not bold"))
-    console.print(Text(entry.build.__doc__ or "no description"))
+    console.print(Text(explanation.about))
     if kind == "commands":
         return
+    if explanation.configuration:
+        console.print(Text("\n" + explanation.configuration))
     table = Table("key", "type", "default", box=None, header_style="bold")
-    for item in fields(entry.config):
-        default = item.default
-        if item.default_factory is not MISSING:
-            default = item.default_factory()
-        shown = "(must be given)" if default is MISSING or default == "???" else repr(default)
-        table.add_row(Text(item.name), Text(str(item.type)), Text(shown))
+    for key in explanation.keys:
+        table.add_row(Text(key.name), Text(key.type), Text(key.default))
     console.print(table)
 
 

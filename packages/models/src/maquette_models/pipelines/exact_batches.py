@@ -6,13 +6,14 @@ its rows. Which sizes do is a fact of the machine, its libraries and the shapes:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from maquette.errors import unknown_name
+from maquette_models.pipelines.recorded_passes import Record, RecordedPasses
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Numbers of rows that are computed at once: few, so that compiled code and graphs are made for few shapes."""
@@ -37,6 +38,7 @@ class ExactBatches:
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
         self.model = model
+        self.passes: Callable[[Tensor, Tensor, Condition], Tensor] = model
         self.precision = precision
         self.config = model.config
         self.largest = largest
@@ -61,7 +63,11 @@ class ExactBatches:
         """One pass over all rows."""
         low = torch.autocast(x.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with low:
-            return self.model(x, t, condition)
+            return self.passes(x, t, condition)
+
+    def record(self, record: Record) -> None:
+        """Let passes be recorded and repeated whole, see `RecordedPasses`."""
+        self.passes = RecordedPasses(self.model, record)
 
     @torch.inference_mode()
     def sizes(self, x: Tensor, condition: Condition) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from maquette_models.adapters.hot_swap import HotSwap
 from maquette_models.adapters.low_rank import check_weights_as_trained
 from maquette_models.pipelines.compact_weights import compact
 from maquette_models.pipelines.flow_stage import FlowStage
+from maquette_models.pipelines.recorded_passes import CudaGraphs
 
 
 class FlowPipeline(HotSwap, SteppedPipeline):
@@ -47,13 +48,16 @@ class FlowPipeline(HotSwap, SteppedPipeline):
             compact(stage.model, kind)
 
     def compile_stages(self, backend: str = "inductor") -> None:
-        """Compile the stages' blocks, once for each size of batch that is used (`ExactBatches`).
+        """Compile the stages' blocks, once for each size of batch that is used (`ExactBatches`); on a GPU their passes
+        are then recorded as CUDA graphs.
 
         Raises:
             MaquetteError: an unknown backend.
         """
         for stage in self.stages:
             compile_blocks(stage.model.blocks(), backend, dynamic=False)  # type: ignore[operator]
+            if stage.device.type == "cuda":
+                stage.batched.record(CudaGraphs())
 
     def register_adapters(self, folder: Path) -> None:
         """Let requests name adapters: `options: {adapter: NAME}` or `NAME:0.8`, files NAME.safetensors of a folder.

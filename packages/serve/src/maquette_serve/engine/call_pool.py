@@ -16,10 +16,19 @@ from maquette import plugins
 
 log = logging.getLogger("maquette.engine")
 Call = Callable[[], Any]
+BEHIND = 4
+"""By how much less urgent (`man nice`) an engine is than who answers callers, and its workers than the engine."""
+
+
+def step_back() -> None:
+    """Lets the process that started this one go first where processors are few."""
+    if hasattr(os, "nice"):
+        os.nice(BEHIND)
 
 
 def prepare(plugin_files: tuple[str, ...]) -> None:
     """What a worker does before its first call: one thread, and the plugins that orders may name."""
+    step_back()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
     plugins.load_files(list(plugin_files))

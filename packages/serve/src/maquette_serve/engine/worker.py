@@ -15,7 +15,7 @@ from typing import Any
 from maquette.assets import Pipeline, open_pipeline
 from maquette.errors import MaquetteError
 from maquette_serve.engine.calibration import calibrate
-from maquette_serve.engine.call_pool import CallPool
+from maquette_serve.engine.call_pool import CallPool, step_back
 from maquette_serve.engine.engine import Engine
 from maquette_serve.engine.job import Event
 from maquette_serve.engine.memory import GIB, SHARE, free_memory
@@ -141,6 +141,7 @@ def prepare(name: str, pipeline: Any, setup: EngineSetup) -> None:
 
 def work(connection: Connection, setup: EngineSetup) -> None:
     """What the process does until the pipe ends: "ready" or "broken", then events of orders that come through it."""
+    step_back()
     os.environ["OMP_NUM_THREADS"] = str(setup.threads or max((os.cpu_count() or 2) - 1, 1))
     sending = threading.Lock()
 
