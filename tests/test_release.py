@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from release_versions import RELEASED, needed
+from tests.release_versions import RELEASED, needed
 
 ROOT = Path(__file__).parents[1]
 MODULES = {"core": "maquette", "kernels": "maquette_kernels", "data3d": "maquette_data3d",

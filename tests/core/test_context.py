@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,11 +18,7 @@ from maquette.parallel.mesh import Mesh
 from maquette.parallel.ring_attention import attend, attend_backward, merge
 from maquette.precision import Precision
 from maquette.testing import TinyTransformer, run_ranks
-
-_spec = importlib.util.spec_from_file_location("token_parity", Path(__file__).with_name("token_parity.py"))
-assert _spec and _spec.loader
-parity = sys.modules["token_parity"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(parity)
+from tests.core import token_parity as parity
 
 WAYS = {"ulysses": Ulysses, "all_gather": AllGather, "ring": Ring}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -25,10 +24,7 @@ from maquette.launching.outcome import OUTCOME
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.runner import train
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_machines import machine
+from tests.core.fake_machines import machine
 
 TOY = Path(__file__).with_name("toy_plugin.py")
 BLOCKS = ["data.name=toy", "model.name=toy", "model.width=${facts:width}", "objective.name=toy"]

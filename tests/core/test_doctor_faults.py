@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,10 +11,7 @@ import pytest
 from maquette.doctor import clocks, disks, versions
 from maquette.doctor.finding import Action, Status
 from maquette.testing import FakeGpu
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_machines import found, machine
+from tests.core.fake_machines import found, machine
 
 GPU_FAULTS = {
     "uncorrected": (FakeGpu(ecc={(1, 0): 1}), "gpu.ecc_uncorrected", Status.CRITICAL, Action.RESET_GPU),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,7 @@ from maquette.errors import MaquetteError
 from maquette.parallel.layout import Layout
 from maquette.parallel.mesh import Mesh
 from maquette.testing import FakeNvml, run_ranks
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_machines import found, machine
+from tests.core.fake_machines import found, machine
 
 
 @pytest.mark.parametrize("kind", ["float32", "ternary"])

@@ -14,12 +14,9 @@ from pathlib import Path
 import pytest
 
 from maquette.forensics.incidents import incidents
+from tests.core.launched import TOY, wait_for_a_checkpoint, worker
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-from launched import TOY, wait_for_a_checkpoint, worker  # noqa: E402
-
 PATIENCE = 400
 BLOCKS = (
     "data.name=stuck",

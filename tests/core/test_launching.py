@@ -29,10 +29,7 @@ from maquette.launching.launch import Placement
 from maquette.launching.outcome import MISTAKE, TRACEBACK
 from maquette.runner import train
 from maquette.testing import run_ranks
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from launched import TIMEOUT, TOY, wait_for_a_checkpoint, worker
+from tests.core.launched import TIMEOUT, TOY, wait_for_a_checkpoint, worker
 
 
 def words(folder, *more):

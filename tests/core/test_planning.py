@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from click.testing import CliRunner
@@ -28,10 +25,8 @@ from maquette.planning.rehearsal import Script, Weight, rehearse
 from maquette.planning.shares import Division, local_numel
 from maquette.precision import Precision
 from maquette.testing import TinyObjective, TinyTransformer, run_ranks, tiny_batch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import planning_runs
-from planning_runs import measured_peak, planned, run_config
+from tests.core import planning_runs
+from tests.core.planning_runs import measured_peak, planned, run_config
 
 MODEL = {"name": "planned_tiny", "width": 64}
 

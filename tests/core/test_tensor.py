@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -17,11 +13,7 @@ from maquette.parallel.mesh import Mesh
 from maquette.parallel.tensor import TensorParallel, splits_over
 from maquette.precision import Precision
 from maquette.testing import TinyTransformer, run_ranks
-
-_spec = importlib.util.spec_from_file_location("token_parity", Path(__file__).with_name("token_parity.py"))
-assert _spec and _spec.loader
-parity = sys.modules["token_parity"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(parity)
+from tests.core import token_parity as parity
 
 
 def test_two_processes_train_as_one_does():

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 
-_spec = importlib.util.spec_from_file_location("mesh_files", Path(__file__).with_name("mesh_files.py"))
-mesh_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mesh_files)
-Gltf = mesh_files.Gltf
+from tests.data3d import mesh_files
+from tests.data3d.mesh_files import Gltf
+
 F4 = np.float32
 
 

@@ -20,10 +20,7 @@ from maquette.errors import MaquetteError
 from maquette_data3d import BuildConfig, ShardReader, build_shards
 from maquette_data3d.data_command import data
 from maquette_data3d.procedural import CLASSES
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from built_folders import SHAPES, SMALL, drawn, hashes, interrupted
+from tests.data3d.built_folders import SHAPES, SMALL, drawn, hashes, interrupted
 
 
 def test_a_folder_holds_what_the_manual_says(shards):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 import trimesh
 
 from maquette_data3d import BuildConfig, ShardReader, build_shards
+from tests.data3d.hostile_files import CASES
 
-_spec = importlib.util.spec_from_file_location("hostile_files", Path(__file__).with_name("hostile_files.py"))
-hostile_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(hostile_files)
 # What can be read at all may still be too much, too flat or too small to make a sample of.
 READABLE = ("deadline", "memory", "vanishes", "flat")
 
@@ -24,7 +20,7 @@ def test_hostile_files_among_good_ones(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     names = {}
-    for number, (name, (write, _)) in enumerate(hostile_files.CASES.items()):
+    for number, (name, (write, _)) in enumerate(CASES.items()):
         place = folder / f"{number:03d}"
         place.mkdir()
         names[write(place).relative_to(folder).as_posix()] = name
@@ -41,7 +37,7 @@ def test_hostile_files_among_good_ones(tmp_path):
             continue  # one of the good ones, or what a case was made of
         seen.add(name)
         # A build reads larger files than the cases are written for.
-        expected = hostile_files.CASES[name][1].replace("too_large", "too_large|archive_bomb")
+        expected = CASES[name][1].replace("too_large", "too_large|archive_bomb")
         fine = expected == "read" and (entry["state"] != "quarantined" or entry["reason"] in READABLE)
         assert fine or re.match(expected, entry["reason"]), f"{name}: {entry}"
     # Only files whose names say that they are meshes are looked at.

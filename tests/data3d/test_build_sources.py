@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +14,7 @@ from maquette.errors import MaquetteError
 from maquette_data3d import BuildConfig, ShardReader, build_shards, write_mesh_files
 from maquette_data3d.building.config import FilterConfig
 from maquette_data3d.procedural import CLASSES, sample_shape
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from built_folders import SHAPES, SMALL, boxes, files, hashes, interrupted, meshes
+from tests.data3d.built_folders import SHAPES, SMALL, boxes, files, hashes, interrupted, meshes
 
 
 def test_every_file_of_a_folder_is_kept_or_quarantined_with_its_reason(tmp_path):

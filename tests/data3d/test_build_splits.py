@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from pathlib import Path
 
 import trimesh
 
@@ -14,10 +12,7 @@ from maquette_data3d.building.outcome import Outcome
 from maquette_data3d.building.splits import joined, splits, splits_of_collections
 from maquette_data3d.shards import tools
 from maquette_data3d.shards.verification import verify
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from built_folders import SMALL, drawn
+from tests.data3d.built_folders import SMALL, drawn
 
 
 def test_copies_of_a_shape_stay_on_one_side():

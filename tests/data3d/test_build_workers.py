@@ -18,10 +18,7 @@ from maquette_data3d.building.job import Job, Limits
 from maquette_data3d.building.pool import Pool
 from maquette_data3d.building.recipe import Recipe
 from maquette_data3d.building.sources import Item
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from built_folders import SMALL, boxes
+from tests.data3d.built_folders import SMALL, boxes
 
 STAND_IN = """
 import maquette_data3d.building.process as process, os, signal, time
@@ -35,7 +32,7 @@ process._Making.mesh_file = tricky
 """
 
 
-@pytest.mark.parametrize("engine", ["local", {"name": "ray", "jobs": 3}])
+@pytest.mark.parametrize("engine", ["local", pytest.param({"name": "ray", "jobs": 3}, marks=pytest.mark.slow)])
 def test_a_child_that_dies_or_hangs_loses_only_its_file(tmp_path, monkeypatch, engine):
     """A stand-in for the parser kills itself or sleeps at files of certain names."""
     if isinstance(engine, dict):

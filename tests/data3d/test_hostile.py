@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,16 +17,12 @@ from hypothesis import strategies as st
 
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.reading import ReadLimits, Scene, read
+from tests.data3d import mesh_files
+from tests.data3d.hostile_files import CASES
+from tests.data3d.mesh_files import Gltf
+from tests.security.mutations import places_of
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "security"))
-
-from mutations import places_of
-
-_spec = importlib.util.spec_from_file_location("hostile_files", Path(__file__).with_name("hostile_files.py"))
-hostile_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(hostile_files)
-CASES, mesh_files = hostile_files.CASES, hostile_files.mesh_files
-Gltf, F4 = mesh_files.Gltf, np.float32
+F4 = np.float32
 MEMORY = 3 * 2**30
 SECONDS = 120  # for all files together, on a slow and busy machine
 CHILD = """

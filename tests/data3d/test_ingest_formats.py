@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +10,8 @@ import trimesh
 
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.reading import ReadLimits, read
-
-_spec = importlib.util.spec_from_file_location("mesh_files", Path(__file__).with_name("mesh_files.py"))
-mesh_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mesh_files)
-FACES, VERTICES, RED, BLUE = mesh_files.FACES, mesh_files.VERTICES, mesh_files.RED, mesh_files.BLUE
+from tests.data3d import mesh_files
+from tests.data3d.mesh_files import BLUE, FACES, RED, VERTICES
 
 
 def shape(scene):

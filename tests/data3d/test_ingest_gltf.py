@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.reading import ReadLimits, read
+from tests.data3d import mesh_files
+from tests.data3d.mesh_files import BLUE, FACES, RED, VERTICES, Gltf
 
-_spec = importlib.util.spec_from_file_location("mesh_files", Path(__file__).with_name("mesh_files.py"))
-mesh_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mesh_files)
-FACES, VERTICES, Gltf = mesh_files.FACES, mesh_files.VERTICES, mesh_files.Gltf
-RED, BLUE = mesh_files.RED, mesh_files.BLUE
 F4 = np.float32
 PLACES = VERTICES.astype("<f4")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +12,7 @@ from hypothesis import strategies as st
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.gltf.meshopt import decode
 from maquette_data3d.ingest.reading import read
-
-_spec = importlib.util.spec_from_file_location("mesh_files", Path(__file__).with_name("mesh_files.py"))
-mesh_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mesh_files)
-FACES, VERTICES, Gltf = mesh_files.FACES, mesh_files.VERTICES, mesh_files.Gltf
+from tests.data3d.mesh_files import FACES, VERTICES, Gltf
 
 ATTRIBUTES = (
     "oAYGZmZmZmZmZv8AAAAGBgYGBwAkcLj7s2cfLHTA96tjFzD/AAAAfMTvpwYCIyIyIyIyI64AAAADAAE///wAFhYWFhYWFhYWygUVVVVVVQAAAAcA0tLS"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,10 +21,7 @@ from maquette_data3d.shards import format as shard_format
 from maquette_data3d.shards import index as shard_index
 from maquette_data3d.shards import reader as shard_reader
 from maquette_data3d.shards.reader import ShardReader
-
-_spec = importlib.util.spec_from_file_location("shard_folders", Path(__file__).with_name("shard_folders.py"))
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
+from tests.data3d import shard_folders as folders
 
 
 def same(one, other):

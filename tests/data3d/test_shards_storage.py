@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -21,10 +20,7 @@ from maquette_data3d.shards.cache import Cache, evict
 from maquette_data3d.shards.reader import ShardReader
 from maquette_data3d.shards.storage import upload
 from maquette_data3d.shards.tools import split, stats, verify
-
-_spec = importlib.util.spec_from_file_location("shard_folders", Path(__file__).with_name("shard_folders.py"))
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
+from tests.data3d import shard_folders as folders
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -21,10 +20,7 @@ from maquette.errors import MaquetteError
 from maquette_data3d.shards import derived, repacking, splitting, tools
 from maquette_data3d.shards.index import SCHEMA, read_index, write_index
 from maquette_data3d.shards.reader import ShardReader
-
-_spec = importlib.util.spec_from_file_location("shard_folders", Path(__file__).with_name("shard_folders.py"))
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
+from tests.data3d import shard_folders as folders
 
 
 def sums(folder):

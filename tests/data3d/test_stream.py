@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +16,7 @@ from maquette.errors import MaquetteError
 from maquette.testing import assert_equal_batches, check_dataset
 from maquette_data3d.shards.storage import upload
 from maquette_data3d.stream.dataset import Shards, ShardsConfig, SourceConfig
-
-_spec = importlib.util.spec_from_file_location("stream_folders", Path(__file__).with_name("stream_folders.py"))
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
-EVERYTHING, opened, batches, names, number = (
-    getattr(folders, name) for name in ("EVERYTHING", "opened", "batches", "names", "number")
-)
-sample, write_folder = folders.sample, folders.write_folder
+from tests.data3d.stream_folders import EVERYTHING, batches, names, number, opened, sample, write_folder
 
 
 @pytest.fixture(scope="module")

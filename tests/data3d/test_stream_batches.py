@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +13,8 @@ from maquette import hookimpl, plugins
 from maquette.errors import MaquetteError
 from maquette.testing import assert_equal_batches
 from maquette_data3d.stream.curriculum import Stage
+from tests.data3d.stream_folders import EVERYTHING, batches, number, opened, sample, write_folder
 
-_spec = importlib.util.spec_from_file_location("stream_folders", Path(__file__).with_name("stream_folders.py"))
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
-EVERYTHING, opened, batches, number = folders.EVERYTHING, folders.opened, folders.batches, folders.number
-sample, write_folder = folders.sample, folders.write_folder
 MIRROR = torch.tensor([-1.0, 1, 1])
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +15,7 @@ from maquette_data3d.stream.bucketing import fitted_edges
 from maquette_data3d.stream.dataset import ShardsConfig
 from maquette_data3d.stream.feed import Feed
 from maquette_data3d.stream.plan import Buckets, Plan
-
-_spec = importlib.util.spec_from_file_location("stream_folders", Path(__file__).with_name("stream_folders.py"))
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
-opened, batches, write_folder = folders.opened, folders.batches, folders.write_folder
+from tests.data3d.stream_folders import batches, opened, write_folder
 
 
 class Index:

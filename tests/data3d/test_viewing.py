@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import zlib
 from html import unescape
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,17 +22,10 @@ from maquette_data3d.viewing import write_page
 from maquette_data3d.viewing.sample import packed_sample
 from maquette_data3d.viewing.server import page_server
 from maquette_data3d.viewing.shapes import sample_mesh
+from tests.data3d import shard_folders
+from tests.data3d import shown_samples as shown
+from tests.data3d.shown_samples import HOSTILE
 
-
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shown = beside("shown_samples")
-HOSTILE = shown.HOSTILE
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -159,7 +149,7 @@ def test_a_folder_on_disk_is_shown(tmp_path):
 
     samples = [shown.shape_sample(number, 16) for number in range(2)]
     fields = fields_of(samples[0], ragged=["voxels", "dual_voxels", "dual_points", "joints", "joint_parents"])
-    beside("shard_folders").write_folder(tmp_path / "shards", samples, fields)
+    shard_folders.write_folder(tmp_path / "shards", samples, fields)
     reader = ShardReader(tmp_path / "shards")
     text = write_page(reader, range(2), tmp_path / "page.html").read_text(encoding="utf-8")
     head, arrays = unpacked(base64.b64decode(re.search(r'id="sample-1">(.*?)</script>', text, re.DOTALL).group(1)))

@@ -4,9 +4,7 @@ determinism."""
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,8 @@ from maquette.types import Request
 from maquette_models.latents import latents
 from maquette_models.latents.latents import Latents, LatentsConfig
 from maquette_models.shards import read_shards
+from tests.models import toy_shapes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).with_name("toy_shapes.py"))
-toy = importlib.util.module_from_spec(_spec)
-sys.modules["toy_shapes"] = toy
-_spec.loader.exec_module(toy)
 toy.install()
 
 

@@ -1,17 +1,18 @@
-"""Coverage-guided fuzzing of the loaders: `python atheris_child.py FOLDER -atheris_runs=20000 -seed=1`."""
+"""Coverage-guided fuzzing of the loaders.
+
+`python -m tests.security.atheris_child FOLDER -atheris_runs=20000 -seed=1`
+"""
 
 import sys
 from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parent))
 with atheris.instrument_imports(include=["maquette", "maquette_data3d", "trimesh.exchange"]):
-    import loaders
-
     # The parsers are loaded when a file of theirs comes, which would be too late.
     from maquette_data3d.ingest import archive, fbx, obj, plain, threemf  # noqa: F401
     from maquette_data3d.ingest.gltf import reader  # noqa: F401
+    from tests.security import loaders
 
 from maquette.errors import MaquetteError
 

@@ -1,4 +1,6 @@
-"""The process that is fuzzed: `python fuzz_child.py FIRST LAST FOLDER`, with little memory and a clock on every case.
+"""The process that is fuzzed, with little memory and a clock on every case.
+
+    python -m tests.security.fuzz_child FIRST LAST FOLDER
 
 A line of JSON a case: its number, format and what came of it. The system ends it where a case hangs.
 """
@@ -14,12 +16,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import loaders
-from mutations import mutated
-
 from maquette.errors import MaquetteError
 from maquette_data3d.ingest.child_process import limit_memory
+from tests.security import loaders
+from tests.security.mutations import mutated
 
 SECONDS = 20  # of the processor, for one small file
 MEMORY_MB = 1024

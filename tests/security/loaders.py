@@ -28,10 +28,8 @@ from maquette_data3d.ingest import fbx_child
 from maquette_data3d.ingest.read_asset import read_mesh
 from maquette_data3d.ingest.reading import ReadLimits, read
 from maquette_data3d.ingest.scene_file import read_scene, write_scene
+from tests.data3d import mesh_files
 
-_spec = importlib.util.spec_from_file_location("mesh_files", Path(__file__).parents[1] / "data3d" / "mesh_files.py")
-mesh_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mesh_files)
 LIMITS = ReadLimits(largest_bytes=2**24, animations=True)
 CONFIG = """
 name: fuzzed

@@ -11,11 +11,9 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-CHILD = Path(__file__).with_name("fuzz_child.py")
 SHORT, LONG = range(100_000, 100_300), range(24_000)
 
 
@@ -24,7 +22,7 @@ def run_cases(numbers, folder):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     first, found = numbers.start, []
     while first < numbers.stop:
-        command = [sys.executable, str(CHILD), str(first), str(numbers.stop), str(folder)]
+        command = [sys.executable, "-m", "tests.security.fuzz_child", str(first), str(numbers.stop), str(folder)]
         with (folder / "errors").open("wb") as errors:
             ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=errors, check=False)
         found += [json.loads(line) for line in ended.stdout.splitlines()]
@@ -68,7 +66,7 @@ def test_twenty_four_thousand_damaged_files(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="pip install atheris")
 def test_a_bounded_run_of_atheris(tmp_path):
-    command = [sys.executable, str(CHILD.with_name("atheris_child.py")), str(tmp_path), "-atheris_runs=20000",
+    command = [sys.executable, "-m", "tests.security.atheris_child", str(tmp_path), "-atheris_runs=20000",
                "-max_total_time=120", "-timeout=20", "-rss_limit_mb=3000", "-seed=1"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)

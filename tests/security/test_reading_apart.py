@@ -1,6 +1,5 @@
 """Files parsed apart: the same scene as in this process, and whatever goes wrong goes wrong there."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -20,13 +19,8 @@ from maquette_data3d.ingest.read_asset import read_asset
 from maquette_data3d.ingest.reading import ReadLimits, read
 from maquette_data3d.ingest.reading_apart import Confinement, Readers
 from maquette_data3d.ingest.scene_file import read_scene, write_scene
+from tests.data3d import hostile_files, mesh_files
 
-_spec = importlib.util.spec_from_file_location(
-    "hostile_files", Path(__file__).parents[1] / "data3d" / "hostile_files.py"
-)
-hostile_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(hostile_files)
-mesh_files = hostile_files.mesh_files
 LIMITS = ReadLimits()
 
 TRIES = """

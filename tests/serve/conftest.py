@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import subprocess
@@ -120,15 +119,6 @@ def listening(app):
 
 
 @pytest.fixture(scope="session")
-def stand_in():
-    """The module of that name: a service whose engine is a few lines in this process."""
-    spec = importlib.util.spec_from_file_location("stand_in", HERE / "meshy" / "stand_in.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
 def listen():
     """Puts an application behind real connections, see `listening`."""
     return listening
@@ -137,6 +127,7 @@ def listen():
 @pytest.fixture(scope="session")
 def new_server():
     """Makes servers; what a test leaves running is ended."""
+    pytest.importorskip("maquette_data3d", reason="without maquette-data3d no mesh can be written")
     made = []
 
     def new(*arguments):

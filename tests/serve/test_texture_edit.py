@@ -15,6 +15,8 @@ from maquette.errors import MaquetteError
 from maquette.types import Asset, Material, Mesh
 from maquette_serve.commands.texture_edit import texture_edit
 
+pytest.importorskip("maquette_data3d", reason="without maquette-data3d no mesh can be written")
+
 
 def run(*words):
     done = CliRunner().invoke(texture_edit, [str(word) for word in words], catch_exceptions=True)

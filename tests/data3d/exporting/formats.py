@@ -16,6 +16,7 @@ from maquette_data3d.ingest.read_asset import read_asset
 
 
 def _loaded(name):
+    """A module beside this one, also where benchmarks/export_round_trips.py loads this one by its path."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

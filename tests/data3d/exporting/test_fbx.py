@@ -13,6 +13,8 @@ from maquette.testing import check_exporter
 from maquette.types import Asset, Mesh
 from maquette_data3d.exporting.fbx.exporter import FbxConfig, FbxExporter
 from maquette_data3d.ingest.read_asset import read_asset
+from tests.data3d.exporting import copies
+from tests.data3d.exporting import random_assets as assets
 
 pytest.importorskip("ufbx", reason="ufbx is not installed")
 UNITS = (1.0, 0.01, 0.001, 1.0)
@@ -50,16 +52,18 @@ def told(path, times=()):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_assets_come_back(seed, assets, copies, module, tmp_path):
+def test_assets_come_back(seed, tmp_path):
+    from tests.data3d.exporting import formats
+
     asset = assets.random_asset(seed)
-    module("formats").fbx(asset, tmp_path)
+    formats.fbx(asset, tmp_path)
     found = read_asset(tmp_path / "a b.fbx").mesh
     assert found.unit_m == pytest.approx(UNITS[seed % 4])
     if found.skin is not None:
         copies.same_skeleton(found.skin.skeleton, asset.mesh.skin.skeleton)
 
 
-def test_clips_play_as_they_were(assets, tmp_path):
+def test_clips_play_as_they_were(tmp_path):
     asset = assets.random_asset(5, rigged=True)
     path = FbxExporter()(asset, tmp_path / "a.fbx")
     found = told(path, [clip.times.astype(float).tolist() for clip in asset.animations])["poses"]
@@ -73,7 +77,7 @@ def test_clips_play_as_they_were(assets, tmp_path):
         assert abs(np.dot(turn, wanted.rotations[frame, at])) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_packed_image_is_taken_apart(assets, tmp_path):
+def test_the_packed_image_is_taken_apart(tmp_path):
     from maquette.types import Material
 
     random = np.random.default_rng(0)
@@ -90,7 +94,7 @@ def test_the_packed_image_is_taken_apart(assets, tmp_path):
     assert maps == {"packed": {"metal": True, "rough": True}, "plain": {"metal": False, "rough": False}}
 
 
-def test_meshes_without_materials_keep_their_colors(assets, tmp_path):
+def test_meshes_without_materials_keep_their_colors(tmp_path):
     random = np.random.default_rng(0)
     vertices, faces = assets.closed_surface(random, 1)
     colors = np.c_[random.integers(0, 256, (len(vertices), 3)), np.full(len(vertices), 255)]
@@ -100,7 +104,7 @@ def test_meshes_without_materials_keep_their_colors(assets, tmp_path):
     assert found.unit_m == pytest.approx(0.0254)
 
 
-def test_writing_is_atomic_and_the_same_every_time(assets, tmp_path):
+def test_writing_is_atomic_and_the_same_every_time(tmp_path):
     check_exporter(FbxExporter(), tmp_path / "a.fbx")
     asset = assets.random_asset(1)
     paths = [FbxExporter()(asset, tmp_path / f"{name}.fbx") for name in "ab"]

@@ -12,13 +12,15 @@ from maquette.testing import check_exporter
 from maquette.types import Asset, Material, Mesh
 from maquette_data3d.exporting.gltf.exporter import GlbConfig, GlbExporter
 from maquette_data3d.ingest.read_asset import read_asset
+from tests.data3d.exporting import copies
+from tests.data3d.exporting import random_assets as assets
 
 UNITS = (1.0, 0.01, 0.001, 1.0)
 
 
 @pytest.mark.parametrize("compression", ["none", "draco", "meshopt"])
 @pytest.mark.parametrize("seed", range(5))
-def test_assets_come_back(seed, compression, assets, copies, tmp_path):
+def test_assets_come_back(seed, compression, tmp_path):
     asset = assets.random_asset(seed)
     unit, mesh = UNITS[seed % 4], asset.mesh
     path = GlbExporter(GlbConfig(compression=compression))(asset, tmp_path / "a b.glb")
@@ -43,7 +45,7 @@ def test_assets_come_back(seed, compression, assets, copies, tmp_path):
         copies.same_clips(found, asset, unit)
 
 
-def test_named_parts_and_their_order(assets, tmp_path):
+def test_named_parts_and_their_order(tmp_path):
     asset = assets.random_asset(1)
     found = read_asset(GlbExporter()(asset, tmp_path / "a.glb")).mesh
     names = [name for place, name in enumerate(asset.mesh.part_names) if (asset.mesh.part == place).any()]
@@ -52,7 +54,7 @@ def test_named_parts_and_their_order(assets, tmp_path):
 
 
 @pytest.mark.parametrize("alpha", [255, 128])
-def test_vertex_colors_show_where_no_material_does(alpha, assets, tmp_path):
+def test_vertex_colors_show_where_no_material_does(alpha, tmp_path):
     random = np.random.default_rng(0)
     vertices, faces = assets.closed_surface(random)
     colors = np.c_[random.integers(0, 256, (len(vertices), 3)), np.full(len(vertices), alpha)].astype(np.uint8)
@@ -66,7 +68,7 @@ def test_vertex_colors_show_where_no_material_does(alpha, assets, tmp_path):
     assert (found.colors[found.faces[order][~bare]] == [255, 0, 0, 255]).all()
 
 
-def test_vertices_that_no_joint_moves(assets, copies, tmp_path):
+def test_vertices_that_no_joint_moves(tmp_path):
     random = np.random.default_rng(3)
     vertices, faces = assets.closed_surface(random, 2)
     skin = assets.skin(random, len(vertices), 5, loose=0.2)
@@ -78,7 +80,7 @@ def test_vertices_that_no_joint_moves(assets, copies, tmp_path):
     assert "still" in found.skin.skeleton.names and len(found.skin.skeleton.names) == 6
 
 
-def test_three_hundred_joints_of_one_name(assets, copies, tmp_path):
+def test_three_hundred_joints_of_one_name(tmp_path):
     random = np.random.default_rng(4)
     vertices, faces = assets.closed_surface(random)
     skin = assets.skin(random, len(vertices), 300, 8)
@@ -90,7 +92,7 @@ def test_three_hundred_joints_of_one_name(assets, copies, tmp_path):
     copies.same_clips(found, asset)
 
 
-def test_of_many_influences_the_heaviest_eight_stay(assets, tmp_path):
+def test_of_many_influences_the_heaviest_eight_stay(tmp_path):
     random = np.random.default_rng(5)
     vertices, faces = assets.closed_surface(random)
     skin = assets.skin(random, len(vertices), 40, 20)
@@ -99,14 +101,14 @@ def test_of_many_influences_the_heaviest_eight_stay(assets, tmp_path):
     assert np.abs(found.skin.weights.sum(1) - 1).max() < 1e-6
 
 
-def test_textures_without_coordinates_are_left_out(assets, tmp_path):
+def test_textures_without_coordinates_are_left_out(tmp_path):
     asset = assets.random_asset(1, textured=True)
     bare = replace(asset, mesh=replace(asset.mesh, uv=None))
     found = read_asset(GlbExporter()(bare, tmp_path / "a.glb")).mesh
     assert found.uv is None and not found.images
 
 
-def test_metadata_travels_as_far_as_json_can_say(assets, tmp_path):
+def test_metadata_travels_as_far_as_json_can_say(tmp_path):
     import pygltflib
 
     path = GlbExporter()(assets.random_asset(1), tmp_path / "a.glb")
@@ -115,7 +117,7 @@ def test_metadata_travels_as_far_as_json_can_say(assets, tmp_path):
     }
 
 
-def test_an_image_that_is_none_is_refused_before_a_file_is_there(assets, tmp_path):
+def test_an_image_that_is_none_is_refused_before_a_file_is_there(tmp_path):
     mesh = assets.random_asset(1, textured=True).mesh
     used = np.zeros(len(mesh.faces), np.int32)
     surface = Material("a", textures={"base_color": 0})

@@ -8,25 +8,20 @@ import pytest
 from maquette.types import Asset, Material, Mesh
 from maquette_data3d.exporting.gltf.exporter import GlbConfig, GlbExporter
 from maquette_data3d.procedural import sample_shape
-
-
-@pytest.fixture(scope="module")
-def khronos(module):
-    """The module khronos.py."""
-    found = module("khronos")
-    if found.missing():
-        pytest.skip(found.missing())
-    return found
+from tests.data3d.exporting import copies, khronos
+from tests.data3d.exporting import random_assets as assets
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_pygltflib_finds_what_the_asset_had(seed, assets, copies, module, tmp_path):
+def test_pygltflib_finds_what_the_asset_had(seed, tmp_path):
     pytest.importorskip("pygltflib")
+    from tests.data3d.exporting import gltf_reader
+
     asset = assets.random_asset(seed)
-    module("gltf_reader").check(GlbExporter()(asset, tmp_path / "a.glb"), asset, copies)
+    gltf_reader.check(GlbExporter()(asset, tmp_path / "a.glb"), asset, copies)
 
 
-def test_trimesh_shows_the_texture(assets, tmp_path):
+def test_trimesh_shows_the_texture(tmp_path):
     import trimesh
 
     random = np.random.default_rng(0)
@@ -41,19 +36,21 @@ def test_trimesh_shows_the_texture(assets, tmp_path):
     assert found.visual.material.baseColorTexture is not None
 
 
-def test_the_validator_finds_no_error(khronos, assets, tmp_path):
+def test_the_validator_finds_no_error(tmp_path):
+    if khronos.missing():
+        pytest.skip(khronos.missing())
     paths = []
     for compression in ("none", "draco", "meshopt"):
         exporter = GlbExporter(GlbConfig(compression=compression))
         paths += [exporter(assets.random_asset(seed), tmp_path / f"{compression}{seed}.glb") for seed in range(8)]
     paths.append(GlbExporter()(Asset(sample_shape(0, 0).mesh(24), {"prompt": "a chair"}), tmp_path / "shape.glb"))
-    paths += [GlbExporter()(asset, tmp_path / f"{name}.glb") for name, asset in extremes(assets).items()]
+    paths += [GlbExporter()(asset, tmp_path / f"{name}.glb") for name, asset in extremes().items()]
     found = khronos.reports(paths)
     assert len(found) == len(paths)
     assert {report["file"]: report["wrong"] for report in found if report["errors"]} == {}
 
 
-def extremes(assets):
+def extremes():
     """What a file may have most, least or oddest of."""
     random = np.random.default_rng(7)
     vertices, faces = assets.closed_surface(random)

@@ -18,6 +18,8 @@ from maquette_data3d.exporting.plain import OffExporter, PlyExporter, StlConfig,
 from maquette_data3d.exporting.threemf import ThreemfConfig, ThreemfExporter
 from maquette_data3d.ingest.read_asset import read_asset
 from maquette_data3d.procedural import sample_shape
+from tests.data3d.exporting import copies
+from tests.data3d.exporting import random_assets as assets
 
 EXPORTERS = [ObjExporter, ZipExporter, PlyExporter, StlExporter, OffExporter, ThreemfExporter]
 UNITS = (1.0, 0.01, 0.001, 1.0)
@@ -29,7 +31,7 @@ def test_writing_is_atomic(exporter, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".obj", ".ply", ".stl", ".off", ".3mf", ".glb", ".zip"])
-def test_generated_shapes_come_back_by_their_suffix(suffix, copies, tmp_path):
+def test_generated_shapes_come_back_by_their_suffix(suffix, tmp_path):
     mesh = sample_shape(0, 3).mesh(24)
     found = read_asset(export(Asset(mesh, {"prompt": "a mug"}), tmp_path / f"deep/er/shape{suffix}")).mesh
     scale = 1000 if suffix == ".3mf" else 1
@@ -40,7 +42,7 @@ def test_generated_shapes_come_back_by_their_suffix(suffix, copies, tmp_path):
 
 @pytest.mark.parametrize("exporter", [ObjExporter, ZipExporter])
 @pytest.mark.parametrize("seed", range(5))
-def test_objects_come_back_with_materials_and_coordinates(seed, exporter, assets, copies, tmp_path):
+def test_objects_come_back_with_materials_and_coordinates(seed, exporter, tmp_path):
     mesh = assets.random_asset(seed).mesh
     found = read_asset(exporter()(Asset(mesh), tmp_path / f"a chair {seed}{exporter.suffix}")).mesh
     one, other = copies.order_of(found, "part", "material"), copies.order_of(mesh, "part", "material")
@@ -50,7 +52,7 @@ def test_objects_come_back_with_materials_and_coordinates(seed, exporter, assets
     copies.same_materials(found, one, mesh, other, fields=("base_color", "metallic", "roughness", "emissive"))
 
 
-def test_trimesh_reads_the_obj_with_its_images(assets, tmp_path):
+def test_trimesh_reads_the_obj_with_its_images(tmp_path):
     import trimesh
 
     mesh = assets.random_asset(1, textured=True).mesh
@@ -65,7 +67,7 @@ def test_trimesh_reads_the_obj_with_its_images(assets, tmp_path):
     assert np.allclose(sorted(uv.tolist()), sorted(mesh.uv.reshape(-1, 2).tolist()), atol=1e-5)
 
 
-def test_nothing_is_left_beside_an_obj_that_fails(assets, tmp_path):
+def test_nothing_is_left_beside_an_obj_that_fails(tmp_path):
     mesh = assets.random_asset(1, textured=True).mesh
     surface = Material("wood", textures={"base_color": 0, "normal": 1})
     mesh = replace(mesh, materials=(surface,), material=np.zeros(len(mesh.faces), np.int32))
@@ -78,7 +80,7 @@ def test_nothing_is_left_beside_an_obj_that_fails(assets, tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.is_file() and path.suffix == ".obj"]
 
 
-def test_the_same_asset_gives_the_same_bytes(assets, tmp_path):
+def test_the_same_asset_gives_the_same_bytes(tmp_path):
     asset = assets.random_asset(1)
     for exporter in EXPORTERS:
         paths = [exporter()(asset, tmp_path / str(number) / f"a{exporter.suffix}") for number in range(2)]
@@ -86,7 +88,7 @@ def test_the_same_asset_gives_the_same_bytes(assets, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_stl_is_closed_and_in_millimetres(seed, assets, tmp_path):
+def test_stl_is_closed_and_in_millimetres(seed, tmp_path):
     import trimesh
 
     mesh = assets.random_asset(seed).mesh
@@ -102,7 +104,7 @@ def test_stl_is_closed_and_in_millimetres(seed, assets, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_lib3mf_reads_closed_bodies_in_millimetres(seed, assets, tmp_path):
+def test_lib3mf_reads_closed_bodies_in_millimetres(seed, tmp_path):
     lib3mf = pytest.importorskip("lib3mf")
     mesh = assets.random_asset(seed).mesh
     path = ThreemfExporter()(Asset(mesh, {"prompt": "a <chair> & more"}), tmp_path / "a b.3mf")
@@ -129,7 +131,7 @@ def _bodies(model):
         yield points[np.array([list(face.Indices) for face in body.GetTriangleIndices()])]
 
 
-def test_3mf_comes_back_with_textures_and_colors(assets, copies, tmp_path):
+def test_3mf_comes_back_with_textures_and_colors(tmp_path):
     random = np.random.default_rng(0)
     vertices, faces = assets.closed_surface(random, 3)
     images = (assets.picture(random), assets.picture(random, "WEBP"))
@@ -159,7 +161,7 @@ def test_3mf_comes_back_with_textures_and_colors(assets, copies, tmp_path):
     assert np.array_equal(found.colors[found.faces[bare]], mesh.colors[faces[bare]])
 
 
-def test_parts_that_are_bodies_are_objects_of_the_3mf_others_are_not_torn_apart(assets, tmp_path):
+def test_parts_that_are_bodies_are_objects_of_the_3mf_others_are_not_torn_apart(tmp_path):
     random = np.random.default_rng(1)
     vertices, faces = assets.closed_surface(random, 2)
     body = (vertices[faces[:, 0], 0] > 0.15).astype(np.int32)
@@ -180,7 +182,7 @@ def test_open_and_broken_meshes_are_written_as_they_are(tmp_path):
         assert len(found.faces) == (3 if exporter is ThreemfExporter else 5)
 
 
-def test_the_zip_holds_the_files_of_the_obj(assets, tmp_path):
+def test_the_zip_holds_the_files_of_the_obj(tmp_path):
     asset = assets.random_asset(1, textured=True)
     ObjExporter()(asset, tmp_path / "a.obj")
     content = ZipExporter()(asset, tmp_path / "zipped" / "a.zip").read_bytes()

@@ -15,6 +15,7 @@ from maquette.types import Asset, Material, Mesh
 from maquette_data3d.exporting.robots.body import BodyConfig, body_of
 from maquette_data3d.exporting.robots.mjcf import MjcfExporter
 from maquette_data3d.exporting.robots.urdf import UrdfExporter
+from tests.data3d.exporting import random_assets as assets
 
 
 def box(extents, unit_m=1.0, **more):
@@ -67,7 +68,7 @@ def test_what_the_finishing_steps_found_is_what_is_written():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_yourdfpy_reads_the_urdf(seed, assets, tmp_path):
+def test_yourdfpy_reads_the_urdf(seed, tmp_path):
     yourdfpy = pytest.importorskip("yourdfpy")
     asset = assets.random_asset(seed)
     path = UrdfExporter()(asset, tmp_path / "a b" / "the chair.urdf")
@@ -81,7 +82,7 @@ def test_yourdfpy_reads_the_urdf(seed, assets, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 4, 5])
-def test_mujoco_reads_the_mjcf(seed, assets, tmp_path):
+def test_mujoco_reads_the_mjcf(seed, tmp_path):
     mujoco = pytest.importorskip("mujoco")
     asset = assets.random_asset(seed)
     path = MjcfExporter()(asset, tmp_path / "a b" / "the chair.mjcf")
@@ -122,7 +123,7 @@ def test_flat_and_tiny_bodies_are_refused_with_the_reason(tmp_path):
         BodyConfig(density=0)
 
 
-def test_textures_and_fixed_bodies(assets, tmp_path):
+def test_textures_and_fixed_bodies(tmp_path):
     mujoco = pytest.importorskip("mujoco")
     mesh = assets.random_asset(1, textured=True).mesh
     surface = Material("wood", textures={"base_color": 1})

@@ -8,18 +8,21 @@ import pytest
 from maquette.types import Asset
 from maquette_data3d.ingest.read_asset import read_asset
 from maquette_data3d.procedural import CLASSES, sample_shape
+from tests.data3d.exporting import random_assets as assets
 
 
 @pytest.fixture(scope="module")
-def formats(module):
+def formats():
     """The module formats.py, where all that it reads with is installed."""
     for library in ("lib3mf", "pxr", "pygltflib", "ufbx", "yourdfpy", "mujoco", "meshopt"):
         pytest.importorskip(library)
-    return module("formats")
+    from tests.data3d.exporting import formats
+
+    return formats
 
 
 @pytest.mark.parametrize("seed", [10, 11])
-def test_random_assets(seed, assets, formats, tmp_path):
+def test_random_assets(seed, formats, tmp_path):
     assert formats.failures(assets.random_asset(seed), tmp_path) == {}
 
 
@@ -36,7 +39,7 @@ def test_real_files(formats, real_models, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_hundred_models(assets, formats, module, real_models, tmp_path):
+def test_two_hundred_models(formats, real_models, tmp_path):
     """What benchmarks/export_round_trips.py measures, as a test: no format loses anything of any model."""
     random = np.random.default_rng(0)
     files = sorted(path for path in real_models.rglob("*") if path.suffix in (".glb", ".gltf", ".fbx", ".obj"))

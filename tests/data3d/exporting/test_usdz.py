@@ -12,23 +12,20 @@ from maquette.errors import MaquetteError
 from maquette.testing import check_exporter
 from maquette.types import Asset, Mesh
 from maquette_data3d.exporting.usd.exporter import UsdzConfig, UsdzExporter
+from tests.data3d.exporting import copies
+from tests.data3d.exporting import random_assets as assets
+from tests.data3d.exporting import usd_reader as usd
 
 pytest.importorskip("pxr", reason="usd-core is not installed")
 
 
-@pytest.fixture(scope="module")
-def usd(module):
-    """The module usd_reader.py."""
-    return module("usd_reader")
-
-
 @pytest.mark.parametrize("seed", range(6))
-def test_assets_come_back(seed, assets, copies, usd, tmp_path):
+def test_assets_come_back(seed, tmp_path):
     asset = assets.random_asset(seed)
     usd.check(UsdzExporter()(asset, tmp_path / "a b.usdz"), asset, copies)
 
 
-def test_validators_of_usd_find_nothing(assets, usd, tmp_path):
+def test_validators_of_usd_find_nothing(tmp_path):
     from pxr import UsdValidation
 
     registry = UsdValidation.ValidationRegistry()
@@ -38,7 +35,7 @@ def test_validators_of_usd_find_nothing(assets, usd, tmp_path):
         assert [error.GetMessage() for error in context.Validate(stage)] == []
 
 
-def test_a_pose_of_a_clip_moves_the_points_as_the_skin_says(assets, usd, tmp_path):
+def test_a_pose_of_a_clip_moves_the_points_as_the_skin_says(tmp_path):
     """UsdSkel's own blending, against matrices by hand."""
     from pxr import Usd, UsdSkel, Vt
 
@@ -67,7 +64,7 @@ def test_a_pose_of_a_clip_moves_the_points_as_the_skin_says(assets, usd, tmp_pat
     assert np.abs(np.array(points) - moved[used, :3]).max() < 1e-4 * np.abs(moved).max()
 
 
-def test_the_package_is_aligned_and_the_same_every_time(assets, tmp_path):
+def test_the_package_is_aligned_and_the_same_every_time(tmp_path):
     asset = assets.random_asset(1)
     paths = [UsdzExporter()(asset, tmp_path / f"{name}.usdz") for name in "ab"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -84,7 +81,7 @@ def test_the_package_is_aligned_and_the_same_every_time(assets, tmp_path):
             assert start % 64 == 0
 
 
-def test_units_and_atomic_writing(usd, tmp_path):
+def test_units_and_atomic_writing(tmp_path):
     from pxr import UsdGeom
 
     mesh = Mesh(np.eye(4, 3, dtype=np.float32), np.array([[0, 1, 2], [0, 3, 1]]))

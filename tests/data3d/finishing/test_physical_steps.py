@@ -1,8 +1,5 @@
 """Size, place, printing, mass: figures that are known beforehand."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,16 +10,7 @@ from maquette.finishing import finish
 from maquette.types import Animation, Asset, Mesh
 from maquette_data3d.finishing.print_report import edge_faults
 from maquette_data3d.finishing.selection import volume, welded
-
-_spec = importlib.util.spec_from_file_location("finishing_meshes", Path(__file__).with_name("finishing_meshes.py"))
-finishing_meshes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(finishing_meshes)
-ball, box, furnished, joined = (
-    finishing_meshes.ball,
-    finishing_meshes.box,
-    finishing_meshes.furnished,
-    finishing_meshes.joined,
-)
+from tests.data3d.finishing.finishing_meshes import ball, box, furnished, joined
 
 
 def _moving() -> Asset:

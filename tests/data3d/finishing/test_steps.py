@@ -1,8 +1,5 @@
 """What every finishing step promises: a mesh that is whole, with what it carried, or an error that says why."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,17 +9,7 @@ from maquette.errors import MaquetteError
 from maquette.finishing import finish
 from maquette.types import Asset, Mesh
 from maquette_data3d.finishing.selection import areas, volume, welded
-
-_spec = importlib.util.spec_from_file_location("finishing_meshes", Path(__file__).with_name("finishing_meshes.py"))
-finishing_meshes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(finishing_meshes)
-ball, box, furnished, joined, soup = (
-    finishing_meshes.ball,
-    finishing_meshes.box,
-    finishing_meshes.furnished,
-    finishing_meshes.joined,
-    finishing_meshes.soup,
-)
+from tests.data3d.finishing.finishing_meshes import ball, box, furnished, joined, soup
 
 CHEAP = [
     {"name": "repair", "floaters": 0.01, "inner_shells": True},

@@ -1,8 +1,6 @@
 """Texture coordinates without overlaps, and materials baked onto them."""
 
-import importlib.util
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +15,7 @@ from maquette_data3d.finishing.charts import by_xatlas, cell_a_face
 from maquette_data3d.finishing.tangents import corner_tangents, frames
 from maquette_data3d.finishing.transfer import nearest
 from maquette_kernels.raster.atlas import texel_surface
-
-_spec = importlib.util.spec_from_file_location("finishing_meshes", Path(__file__).with_name("finishing_meshes.py"))
-finishing_meshes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(finishing_meshes)
-ball, box, furnished, png, soup = (
-    finishing_meshes.ball,
-    finishing_meshes.box,
-    finishing_meshes.furnished,
-    finishing_meshes.png,
-    finishing_meshes.soup,
-)
+from tests.data3d.finishing.finishing_meshes import ball, box, furnished, png, soup
 
 
 def _area(uv: np.ndarray) -> np.ndarray:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,10 @@ from maquette.testing import check_pipeline_on_device, run_ranks
 from maquette.types import Request
 from maquette_models.adapters.adapter_file import read_adapter, write_adapter
 from maquette_models.adapters.merged_run import merge_into_run
+from tests.models import toy_shapes as toy
+from tests.models.adapters import toy_finetuning
 
-_spec = importlib.util.spec_from_file_location("toy_finetuning", Path(__file__).with_name("toy_finetuning.py"))
-toys = importlib.util.module_from_spec(_spec)
-sys.modules["toy_finetuning"] = toys
-_spec.loader.exec_module(toys)
-toys.install()
+toy_finetuning.install()
 
 QUICK = ("train.steps=12", "train.ema_decays=[0.5]", "optimizer.learning_rate=0.02", "train.validate_every=0")
 PYRAMIDS = ("data.reader=pyramids", "data.source=somewhere", "data.replay=0.25")
@@ -38,8 +34,8 @@ ASKED = Request(prompt="a red ball", seed=3)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    toys.toy.train_autoencoder(root / "autoencoder", steps=30)
-    return toys.toy.train_flow(root / "flow", root / "autoencoder", steps=20)
+    toy.train_autoencoder(root / "autoencoder", steps=30)
+    return toy.train_flow(root / "flow", root / "autoencoder", steps=20)
 
 
 def finetune(base: Path, name: str, *words: str) -> RunFolder:
@@ -172,7 +168,7 @@ def test_merging_makes_a_run_that_needs_nothing_else(base: Path, tuned: Path, tm
 
 
 def test_another_base_is_refused(base: Path, tuned: Path, tmp_path: Path) -> None:
-    other = toys.toy.train_flow(base.parent / "longer", base.parent / "autoencoder", steps=3)
+    other = toy.train_flow(base.parent / "longer", base.parent / "autoencoder", steps=3)
     pipeline = open_pipeline(other)
     before = latent(pipeline)
     with pytest.raises(MaquetteError, match=r"was trained on '.*flow' .* not on '.*longer'"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -12,12 +11,8 @@ from typing import Any
 import torch
 
 from maquette import hookimpl, plugins
+from tests.models import toy_shapes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).parents[1] / "toy_shapes.py")
-toy = importlib.util.module_from_spec(_spec)
-sys.modules["toy_shapes"] = toy
-_spec.loader.exec_module(toy)
-toy.install()
 MARKER = "pyramids.json"
 
 
@@ -71,6 +66,7 @@ def register_datasets(register: Any) -> None:
 
 
 def install() -> None:
-    """Register the plugin with the process's manager, once."""
+    """Register this plugin and the toy shapes, once."""
+    toy.install()
     if "pyramids" not in plugins.manager().statuses:
         plugins.manager().add(sys.modules[__name__], "pyramids")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 from collections.abc import Iterator
@@ -16,12 +15,7 @@ from torch import Tensor
 from maquette import hookimpl, plugins
 from maquette.config import RunConfig, load
 from maquette.runner import train
-
-if "toy_shapes" not in sys.modules:
-    _spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).parents[1] / "toy_shapes.py")
-    sys.modules["toy_shapes"] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules["toy_shapes"])
-toy = sys.modules["toy_shapes"]
+from tests.models import toy_shapes as toy
 
 SIDE, VIEWS, POINTS = 16, 3, 64
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,17 +17,15 @@ from maquette_models.conditioners.frozen_part import FrozenPart
 from maquette_models.latents.condition_fields import MIRRORS
 from maquette_models.latents.precompute import precompute
 from maquette_models.latents.stored_embeddings import Embedded, StoredEmbeddings, write_embeddings
+from tests.models import toy_shapes as toy
+from tests.models.conditioners import pictured_shapes as pictured
 
-_spec = importlib.util.spec_from_file_location("pictured_shapes", Path(__file__).with_name("pictured_shapes.py"))
-pictured = sys.modules.setdefault("pictured_shapes", importlib.util.module_from_spec(_spec))
-if not hasattr(pictured, "install"):
-    _spec.loader.exec_module(pictured)
 pictured.install()
 
 
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pictured.toy.train_autoencoder(tmp_path_factory.mktemp("runs") / "autoencoder", steps=2)
+    return toy.train_autoencoder(tmp_path_factory.mktemp("runs") / "autoencoder", steps=2)
 
 
 def latents(autoencoder: Path, **condition: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,9 @@ from maquette_models.evaluation.image_to_shape import (
     grouped_mean,
     in_turn,
 )
+from tests.models import toy_shapes as toy
+from tests.models.conditioners import pictured_shapes as pictured
 
-_spec = importlib.util.spec_from_file_location("pictured_shapes", Path(__file__).with_name("pictured_shapes.py"))
-pictured = sys.modules.setdefault("pictured_shapes", importlib.util.module_from_spec(_spec))
-if not hasattr(pictured, "install"):
-    _spec.loader.exec_module(pictured)
 pictured.install()
 
 SMALL = {"depth": 1, "heads": 2}
@@ -56,7 +52,7 @@ CONDITION = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flow on toy shapes, under text, class, pictures and points."""
     root = tmp_path_factory.mktemp("runs")
-    pictured.toy.train_autoencoder(root / "autoencoder", steps=60)
+    toy.train_autoencoder(root / "autoencoder", steps=60)
     return pictured.train_flow(root / "flow", root / "autoencoder", CONDITIONER, CONDITION, steps=40)
 
 
@@ -70,7 +66,7 @@ def picture(number: int, view: int = 0) -> np.ndarray:
 
 
 def ball() -> Mesh:
-    return plugins.build("decoders", {"name": "marching_cubes"})(pictured.toy.shape(0)[0][0])
+    return plugins.build("decoders", {"name": "marching_cubes"})(toy.shape(0)[0][0])
 
 
 def test_the_pipelines_contract(pipeline: Any) -> None:
@@ -118,7 +114,7 @@ def test_one_request_that_cannot_be_does_not_stop_the_others(pipeline: Any) -> N
 
 
 def test_a_text_run_refuses_pictures(run: Path, tmp_path: Path) -> None:
-    text = pictured.toy.train_flow(tmp_path / "text", run.parent / "autoencoder", steps=2)
+    text = toy.train_flow(tmp_path / "text", run.parent / "autoencoder", steps=2)
     with pytest.raises(MaquetteError, match="cannot use pictures; it takes a prompt, a class"):
         open_pipeline(text)(Request(images=(picture(0),)))
     with pytest.raises(MaquetteError, match="cannot use pictures"):
@@ -137,7 +133,7 @@ class Oracle:
 
     def answer(self, image: np.ndarray) -> torch.Tensor:
         number = next(n for n in range(0, 24, 4) for v in range(3) if np.array_equal(picture(n, v), image))
-        return pictured.toy.shape(number if self.right else (number + 8) % 24)[0][None]
+        return toy.shape(number if self.right else (number + 8) % 24)[0][None]
 
 
 def test_figures_tell_the_right_shape_from_others_of_its_class() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +15,9 @@ from maquette.cli import cli
 from maquette.types import Request
 from maquette_models.conditioners.request_batch import batch_of
 from maquette_serve.picture_files import read_picture
+from tests.models import toy_shapes as toy
+from tests.models.conditioners import pictured_shapes as pictured
 
-_spec = importlib.util.spec_from_file_location("pictured_shapes", Path(__file__).with_name("pictured_shapes.py"))
-pictured = sys.modules.setdefault("pictured_shapes", importlib.util.module_from_spec(_spec))
-if not hasattr(pictured, "install"):
-    _spec.loader.exec_module(pictured)
 pictured.install()
 
 IMAGE = {"name": "image", "size": 16, "patch": 8, "width": 16, "depth": 1, "heads": 2}
@@ -30,7 +26,7 @@ IMAGE = {"name": "image", "size": 16, "patch": 8, "width": 16, "depth": 1, "head
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pictures")
-    pictured.toy.train_autoencoder(root / "autoencoder", steps=60)
+    toy.train_autoencoder(root / "autoencoder", steps=60)
     return pictured.train_flow(root / "flow", root / "autoencoder", IMAGE, {"fields": ["view_rgb"]}, steps=30)
 
 

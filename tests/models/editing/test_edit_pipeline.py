@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,8 @@ from maquette_models.editing.edit import coarse
 from maquette_models.editing.regions import region_mask
 from maquette_models.metrics.mesh_topology import is_closed, topology
 from maquette_models.surface_points import surface_points
+from tests.models import toy_shapes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).parents[1] / "toy_shapes.py")
-toy = importlib.util.module_from_spec(_spec)
-sys.modules["toy_shapes"] = toy
-_spec.loader.exec_module(toy)
 toy.install()
 
 EXTRACT = 32

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +18,7 @@ from maquette_models.editing.regions import region_mask
 from maquette_models.grid.mesh_fields import mesh_field
 from maquette_models.metrics.mesh_topology import is_closed
 from maquette_models.voxset.pipeline import Sampled
+from tests.models.voxset import toy_autoencoder, toy_surfaces
 
 EXTRACT = 32
 UPPER = {"region": "upper half"}
@@ -29,14 +27,9 @@ UPPER = {"region": "upper half"}
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("runs")
-    for name in ("toy_surfaces", "toy_autoencoder"):
-        path = Path(__file__).parents[1] / "voxset" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-        if not hasattr(module, "install"):
-            spec.loader.exec_module(module)
-        module.install()
-    sys.modules["toy_autoencoder"].train_all(root)
+    toy_surfaces.install()
+    toy_autoencoder.install()
+    toy_autoencoder.train_all(root)
     return open_pipeline(root / "flow", {"name": "voxset_edit", "extract": EXTRACT, "candidates": 2})
 
 

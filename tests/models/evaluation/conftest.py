@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 from maquette_data3d import BuildConfig, build_shards
+from tests.models import toy_shapes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_shapes", Path(__file__).parents[1] / "toy_shapes.py")
-toy = importlib.util.module_from_spec(_spec)
-sys.modules.setdefault("toy_shapes", toy)
-_spec.loader.exec_module(toy)
 toy.install()
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,13 +10,9 @@ from maquette.errors import MaquetteError
 from maquette.types import Asset, Request
 from maquette_models.decoders.marching_cubes import MarchingCubes, MarchingCubesConfig
 from maquette_models.evaluation.shape_to_shape import evaluate_shape_to_shape
+from tests.models import toy_shapes as toy
+from tests.models.conditioners import pictured_shapes as pictured
 
-_spec = importlib.util.spec_from_file_location(
-    "pictured_shapes", Path(__file__).parents[1] / "conditioners" / "pictured_shapes.py"
-)
-pictured = sys.modules.setdefault("pictured_shapes", importlib.util.module_from_spec(_spec))
-if not hasattr(pictured, "install"):
-    _spec.loader.exec_module(pictured)
 pictured.install()
 HELD_OUT = range(0, 24, 4)
 
@@ -32,14 +24,14 @@ class Follower:
         self.config = type("Config", (), {"max_batch": 4})
         self.right = right
         extract = MarchingCubes(MarchingCubesConfig())
-        self.meshes = {number: extract(pictured.toy.shape(number)[0][0]) for number in HELD_OUT}
+        self.meshes = {number: extract(toy.shape(number)[0][0]) for number in HELD_OUT}
 
     def batch_with_fields(self, requests: list[Request]) -> list[tuple[Asset, torch.Tensor]]:
         return [(Asset(request.mesh), self.answer(request)) for request in requests]
 
     def answer(self, request: Request) -> torch.Tensor:
         number = next(n for n, mesh in self.meshes.items() if np.array_equal(mesh.vertices, request.mesh.vertices))
-        return pictured.toy.shape(number if self.right else (number + 8) % 24)[0][None]
+        return toy.shape(number if self.right else (number + 8) % 24)[0][None]
 
 
 class Deaf(Follower):

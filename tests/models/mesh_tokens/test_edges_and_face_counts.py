@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +17,8 @@ from maquette_models.mesh_tokens.evaluation import exactly_rebuilt
 from maquette_models.mesh_tokens.mesh_dataset import MeshTokens, MeshTokensConfig
 from maquette_models.mesh_tokens.quantise import quantise
 from maquette_models.surface_points import surface_points
+from tests.models.mesh_tokens import toy_meshes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_meshes", Path(__file__).with_name("toy_meshes.py"))
-toy = sys.modules.setdefault("toy_meshes", importlib.util.module_from_spec(_spec))
-_spec.loader.exec_module(toy)
 toy.install()
 
 BOX = Mesh(toy.CORNERS * np.float32([0.4, 0.1, 0.4]), toy.BOX)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,8 @@ from maquette_models.mesh_tokens.choice import Choice
 from maquette_models.mesh_tokens.mesh_dataset import MeshTokens, MeshTokensConfig
 from maquette_models.mesh_tokens.quantise import decode_places, quantise
 from maquette_models.mesh_tokens.tokeniser import Tokeniser
+from tests.models.mesh_tokens import toy_meshes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_meshes", Path(__file__).with_name("toy_meshes.py"))
-toy = sys.modules.setdefault("toy_meshes", importlib.util.module_from_spec(_spec))
-_spec.loader.exec_module(toy)
 toy.install()
 
 

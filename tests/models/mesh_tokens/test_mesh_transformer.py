@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +17,8 @@ from maquette_models.mesh_tokens.mesh_transformer import MeshTransformer
 from maquette_models.mesh_tokens.quantise import encode_places
 from maquette_models.mesh_tokens.token_table import TokenTable
 from maquette_models.mesh_tokens.vocabulary import Vocabulary
+from tests.models.mesh_tokens import toy_meshes as toy
 
-_spec = importlib.util.spec_from_file_location("toy_meshes", Path(__file__).with_name("toy_meshes.py"))
-toy = sys.modules.setdefault("toy_meshes", importlib.util.module_from_spec(_spec))
-_spec.loader.exec_module(toy)
 toy.install()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,8 @@ from maquette.runs import load_run
 from maquette_models.objectives.consistency_flow import ConsistencyFlow
 from maquette_models.samplers.guidance import Guided
 from maquette_models.samplers.timesteps import timesteps
+from tests.models.objectives import toy_latents as toy
 
-_spec = importlib.util.spec_from_file_location("toy_latents", Path(__file__).with_name("toy_latents.py"))
-toy = importlib.util.module_from_spec(_spec)
-sys.modules["toy_latents"] = toy
-_spec.loader.exec_module(toy)
 toy.install()
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from maquette.types import Mesh
 from maquette_models.parts.face_labels import adjacency, creases, face_votes, smoothed
 from maquette_models.parts.instances import instances, named
+from tests.models.parts import toy_parts
 
 
-def test_faces_that_share_an_edge_touch_also_across_doubled_vertices(toy_parts):
+def test_faces_that_share_an_edge_touch_also_across_doubled_vertices():
     vertices, faces = toy_parts.box((0, 0, 0), (0.3, 0.3, 0.3), cells=3)
     near = adjacency(Mesh(vertices, faces))
     assert len(near.pairs) == 3 * len(faces) // 2, "a closed surface of triangles"
@@ -36,7 +37,7 @@ def test_votes_are_means():
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000))
-def test_smoothing_heals_stray_votes_and_keeps_whole_sides(toy_parts, seed):
+def test_smoothing_heals_stray_votes_and_keeps_whole_sides(seed):
     """A box whose upper half is one part: a tenth of its faces votes wrongly."""
     vertices, faces = toy_parts.box((0, 0, 0), (0.3, 0.3, 0.3), cells=8)
     mesh = Mesh(vertices, faces)
@@ -49,7 +50,7 @@ def test_smoothing_heals_stray_votes_and_keeps_whole_sides(toy_parts, seed):
     assert (healed != truth).mean() < 0.3 * max((plain != truth).mean(), 0.02)
 
 
-def test_pieces_are_named_by_their_side(toy_parts):
+def test_pieces_are_named_by_their_side():
     mesh, part = toy_parts.table(3)
     labels = (part == 4).astype(np.int64)
     found, names = instances(mesh, labels, ["post", "board"], adjacency(mesh))
@@ -62,7 +63,7 @@ def test_pieces_are_named_by_their_side(toy_parts):
     assert len({tuple(np.unique(found[part == p])) for p in range(5)}) == 5
 
 
-def test_crumbs_belong_to_the_nearest_piece(toy_parts):
+def test_crumbs_belong_to_the_nearest_piece():
     mesh, part = toy_parts.table(3)
     labels = (part == 4).astype(np.int64)
     labels[np.flatnonzero(part == 4)[0]] = 0  # one stray face of the board

@@ -13,6 +13,7 @@ from maquette.errors import MaquetteError
 from maquette_models.parts.part_labels import UNLABELLED, kind_of_part, kinds_of_parts, point_labels
 from maquette_models.parts.part_objective import PartLabels, PartLabelsConfig
 from maquette_models.parts.part_segmenter import POINT_FEATURES, point_features
+from tests.models.parts import toy_parts
 
 SIZES = {"tokens": 32, "width": 32, "heads": 2, "depth": 1, "point_width": 16, "query_width": 32}
 
@@ -102,7 +103,7 @@ def test_protocol(model):
     assert model.flops(example) > 0 and len(model.blocks()) == 1
 
 
-def test_it_learns_on_toys(parts_run, toy_parts):
+def test_it_learns_on_toys(parts_run):
     from maquette.runs import load_run
 
     model = load_run(parts_run).model

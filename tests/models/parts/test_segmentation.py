@@ -12,6 +12,7 @@ from maquette.cli import cli, run
 from maquette.errors import MaquetteError
 from maquette.testing import check_pipeline_on_device
 from maquette.types import Asset, Mesh, Request
+from tests.models.parts import toy_parts
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def pipeline(parts_run):
     return open_pipeline(parts_run)
 
 
-def test_faces_get_the_parts_that_they_are(pipeline, toy_parts):
+def test_faces_get_the_parts_that_they_are(pipeline):
     mesh, part = toy_parts.table(20_001)
     asset = pipeline(Request(mesh=mesh))
     assert asset.mesh.part_names == ("board", "post") and asset.metadata["parts"] == ["board", "post"]
@@ -27,24 +28,24 @@ def test_faces_get_the_parts_that_they_are(pipeline, toy_parts):
     assert asset.mesh.vertices is mesh.vertices and asset.mesh.faces is mesh.faces
 
 
-def test_models_compute_on_another_device(parts_run, toy_parts):
+def test_models_compute_on_another_device(parts_run):
     check_pipeline_on_device(lambda: open_pipeline(parts_run), Request(mesh=toy_parts.table(20_001)[0]))
 
 
-def test_place_and_size_make_no_difference(pipeline, toy_parts):
+def test_place_and_size_make_no_difference(pipeline):
     mesh, _ = toy_parts.table(20_002)
     large = replace(mesh, vertices=mesh.vertices * 30 + np.float32([5, 100, -7]))
     one, other = (pipeline(Request(mesh=m)).mesh.part for m in (mesh, large))
     assert (one == other).mean() > 0.99
 
 
-def test_same_request_same_parts(pipeline, toy_parts):
+def test_same_request_same_parts(pipeline):
     mesh, _ = toy_parts.table(20_003)
     parts = [pipeline(Request(seed=4, mesh=mesh)).mesh.part for _ in range(2)]
     assert (parts[0] == parts[1]).all()
 
 
-def test_instances_on_request(pipeline, toy_parts):
+def test_instances_on_request(pipeline):
     mesh, part = toy_parts.table(20_001)
     made = pipeline(Request(mesh=mesh, options={"instances": True})).mesh
     of_posts = {int(np.bincount(made.part[part == place]).argmax()) for place in range(4)}
@@ -60,7 +61,7 @@ def test_odd_meshes(pipeline):
     assert len(pipeline(Request(mesh=flat)).mesh.part) == 2
 
 
-def test_what_cannot_be_is_said(pipeline, toy_parts):
+def test_what_cannot_be_is_said(pipeline):
     mesh, _ = toy_parts.table(0)
     with pytest.raises(MaquetteError, match="needs a mesh"):
         pipeline(Request(prompt="a chair"))
@@ -71,7 +72,7 @@ def test_what_cannot_be_is_said(pipeline, toy_parts):
     assert isinstance(failed, MaquetteError) and made.mesh.part is not None
 
 
-def test_command(parts_run, toy_parts, tmp_path, capsys):
+def test_command(parts_run, tmp_path, capsys):
     mesh, part = toy_parts.table(20_001)
     export(Asset(mesh), tmp_path / "table.glb")
     words = [str(parts_run), "--mesh", str(tmp_path / "table.glb"), "--out", str(tmp_path / "parts.glb")]

@@ -11,25 +11,9 @@ from maquette_models.adapters import low_rank
 from maquette_models.pipelines.compact_weights import CompactLinear, compact, stored_bytes
 from maquette_models.pipelines.exact_batches import ExactBatches
 from maquette_models.samplers.guidance import Guided
-from maquette_models.transformer.dit import DiT, DiTConfig
+from tests.models.pipelines.tiny_dit import inputs, model
 
 CLOSE = {"bf16": 0.004, "int8": 0.01, "fp8": 0.05}
-
-
-def model() -> DiT:
-    torch.manual_seed(0)
-    conditioner = {"name": "class_caption", "classes": ["a"], "vocabulary": ["red"], "width": 32}
-    made = DiT(DiTConfig(latent_channels=2, latent_resolution=4, width=32, depth=2, heads=2, conditioner=conditioner))
-    for layer in (made.head, made.modulation, made.head_modulation):
-        nn.init.normal_(layer.weight, std=0.1)
-    return made.eval().requires_grad_(False)
-
-
-def inputs(made: DiT, rows: int):
-    draw = torch.Generator().manual_seed(1)
-    prepared = made.conditioner.prepare({"class_id": [0] * rows, "caption": ["red"] * rows})
-    x = torch.randn(rows, 2, 4, 4, 4, generator=draw)
-    return x, torch.rand(rows, generator=draw), made.encode_condition(prepared)
 
 
 @pytest.mark.parametrize("kind", CLOSE)

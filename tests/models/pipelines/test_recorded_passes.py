@@ -16,7 +16,7 @@ from maquette_models.adapters import low_rank
 from maquette_models.adapters.low_rank import LowRankChange
 from maquette_models.pipelines.exact_batches import ExactBatches
 from maquette_models.pipelines.recorded_passes import CudaGraphs, RecordedPasses
-from tests.models.pipelines.test_compact_weights import inputs, model
+from tests.models.pipelines.tiny_dit import inputs, model
 
 
 class Tape(TorchDispatchMode):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from maquette.runs import load_run
 from maquette.testing import check_dataset, on_stand_in_device
 from maquette_models.texturing.paint_vae import PaintVAE, PaintVAEConfig
 from maquette_models.texturing.painted_points import Cells, PaintedPoints
+from tests.models.texturing import toy_paints
 
 SMALL = {"name": "paint_vae", "resolution": 4, "detail_channels": 3, "shape_channels": 2, "width": 16}
 
@@ -120,7 +120,7 @@ def test_clear_refusals() -> None:
         plugins.build("architectures", {**SMALL, "resolution": 1})
 
 
-def test_training_beats_the_mean_paint(toy_runs: Path, toy_paints: ModuleType) -> None:
+def test_training_beats_the_mean_paint(toy_runs: Path) -> None:
     model = load_run(toy_runs / "autoencoder").model
     points = PaintedPoints.of_batch(toy_paints.batch([toy_paints.Toy(number) for number in range(52, 64)]))
     seen, asked = points.window(0, 512), points.window(512, 640)
@@ -148,7 +148,7 @@ def test_latents_are_encoded_on_another_device(toy_runs: Path, tmp_path: Path) -
     torch.testing.assert_close(made.latent, before.latent, atol=1e-4, rtol=1e-4)
 
 
-def test_latents_and_what_is_given_are_those_of_the_autoencoder(toy_runs: Path, toy_paints: ModuleType) -> None:
+def test_latents_and_what_is_given_are_those_of_the_autoencoder(toy_runs: Path) -> None:
     data = dataset(toy_runs)
     facts, part = data.facts(), data.val_dataloader()[0]
     model = load_run(toy_runs / "autoencoder").model

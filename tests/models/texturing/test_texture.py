@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from maquette_models.texturing.painted_points import PaintedPoints
 from maquette_models.texturing.painter import Kept
 from maquette_models.texturing.texture import Texture
 from maquette_models.texturing.view_attributes import shown_attributes
+from tests.models.texturing import toy_paints
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_material_is_as_gltf_has_it(pipeline: Texture) -> None:
 
 @pytest.mark.parametrize("color", ["red", "blue"])
 @pytest.mark.parametrize("look", ["metal", "matt"])
-def test_textures_follow_the_caption(pipeline: Texture, toy_paints: ModuleType, color: str, look: str) -> None:
+def test_textures_follow_the_caption(pipeline: Texture, color: str, look: str) -> None:
     meshes = [pipeline(Request(f"a {look} {color} box", seed=seed, mesh=box())).mesh for seed in range(3)]
     shown = []
     for mesh in meshes:
@@ -169,7 +169,7 @@ def test_paint_that_is_kept_stays(pipeline: Texture) -> None:
         pipeline.painter.paint(Request("a box"), places, normals, Kept(before.latent[:3], free[:3]))
 
 
-def test_places_in_unknown_cells_are_painted_as_the_nearest_known(pipeline: Texture, toy_paints: ModuleType) -> None:
+def test_places_in_unknown_cells_are_painted_as_the_nearest_known(pipeline: Texture) -> None:
     points = PaintedPoints.of_batch(toy_paints.batch([toy_paints.Toy(0)]))
     few = PaintedPoints(
         *(part[:, points.places[0, :, 1] > 0] for part in (points.places, points.normals, points.paint))

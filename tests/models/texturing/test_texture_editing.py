@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +18,7 @@ from maquette_models.texturing.edit_look import LUMINANCE, recolored
 from maquette_models.texturing.edit_texels import GUTTER
 from maquette_models.texturing.edit_words import Look, color_of, named_parts, read_instruction, singular
 from maquette_models.texturing.view_attributes import decoded, encoded, to_linear, to_unit
-
-_spec = importlib.util.spec_from_file_location("painted_shapes", Path(__file__).with_name("painted_shapes.py"))
-painted_shapes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(painted_shapes)
+from tests.models.texturing import painted_shapes
 
 SIZE = 64
 BOX = replace(

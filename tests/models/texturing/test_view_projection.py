@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +21,7 @@ from maquette_models.texturing.view_inpainting import inpaint_surface
 from maquette_models.texturing.view_maps import corner_normals, view_maps
 from maquette_models.texturing.view_projection import SurfacePoints, cosines
 from maquette_models.texturing.view_scene import ViewedMesh, viewed
-
-_spec = importlib.util.spec_from_file_location("painted_shapes", Path(__file__).with_name("painted_shapes.py"))
-painted_shapes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(painted_shapes)
-box, globe, paint_at, textured = (getattr(painted_shapes, n) for n in ("box", "globe", "paint_at", "textured"))
+from tests.models.texturing.painted_shapes import box, globe, paint_at, textured
 
 
 def scene_of(mesh, cameras, size):

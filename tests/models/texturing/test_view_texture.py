@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -25,22 +22,16 @@ from maquette_models.texturing.view_painter import KnownPictures
 from maquette_models.texturing.view_scene import viewed
 from maquette_models.texturing.view_texture import ViewTexture
 from maquette_models.texturing.view_tokens import ATTRIBUTES, NEAR, SHAPE, attribute_patches, pictures, view_tokens
+from tests.models.texturing import painted_shapes
+from tests.models.texturing import toy_views as toy
+
+toy.install()
 
 STEPS = 60
 
 
 @pytest.fixture(scope="module")
-def toy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("toy_views", Path(__file__).with_name("toy_views.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["toy_views"] = module
-    spec.loader.exec_module(module)
-    module.install()
-    return module
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, toy: ModuleType) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.train_run(tmp_path_factory.mktemp("runs"), STEPS)
 
 
@@ -49,19 +40,19 @@ def pipeline(run: Path) -> ViewTexture:
     return open_pipeline(run)
 
 
-def dataset(toy, **changes):
+def dataset(**changes):
     data = plugins.build("datasets", toy.block(**changes))
     data.setup("fit")
     return data
 
 
-def test_dataset_contract(toy):
-    check_dataset(lambda: dataset(toy), batches=6)
+def test_dataset_contract():
+    check_dataset(dataset, batches=6)
 
 
-def test_batches_hold_what_the_shards_show(toy):
+def test_batches_hold_what_the_shards_show():
     """Attributes come back from the normalised tokens; what is given are unit normals and places near the voxel."""
-    data = dataset(toy)
+    data = dataset()
     batch, facts = data.val_dataloader()[0], data.facts()
     mean, std = (torch.tensor(facts[key]) for key in ("latent_mean", "latent_std"))
     assert facts["latent_channels"] == 16 * ATTRIBUTES and facts["given_channels"] == 16 * SHAPE
@@ -101,11 +92,11 @@ def test_pictures_come_back_from_tokens(seed, views, patch):
     assert torch.allclose(whole.movedim(1, -1)[covered], position.movedim(1, -1)[covered], atol=1e-6)
 
 
-def test_pipeline_contract(pipeline, toy):
+def test_pipeline_contract(pipeline):
     check_pipeline(pipeline, Request("a red box", seed=3, mesh=toy.mesh_of(1)))
 
 
-def test_models_compute_on_another_device(run: Path, toy) -> None:
+def test_models_compute_on_another_device(run: Path) -> None:
     check_pipeline_on_device(lambda: open_pipeline(run), Request("a red box", seed=3, steps=3, mesh=toy.mesh_of(1)))
 
 
@@ -113,7 +104,7 @@ def color(asset):
     return decoded(asset.mesh.images[0])[..., :3].mean(axis=(0, 1)) / 255
 
 
-def test_the_prompt_says_the_colour_and_the_shape_stays(pipeline, toy):
+def test_the_prompt_says_the_colour_and_the_shape_stays(pipeline):
     mesh = toy.mesh_of(2)
     far = replace(mesh, vertices=mesh.vertices * 40 + np.float32(7), unit_m=0.01)
     red, blue = (pipeline(Request(f"a {name} globe", mesh=far)) for name in ("red", "blue"))
@@ -127,7 +118,7 @@ def test_the_prompt_says_the_colour_and_the_shape_stays(pipeline, toy):
     assert pipeline(Request("a red globe", seed=1, mesh=far)).mesh.images != red.mesh.images
 
 
-def test_views_of_a_sampled_mesh_keep_what_is_known(pipeline, toy):
+def test_views_of_a_sampled_mesh_keep_what_is_known(pipeline):
     """Pixels that are not free come back exactly, the others are painted."""
     painter = pipeline.painter
     scene = viewed(in_unit_cube(toy.mesh_of(0)), 2, toy.SIZE, 8)
@@ -140,9 +131,9 @@ def test_views_of_a_sampled_mesh_keep_what_is_known(pipeline, toy):
     assert (found - known).abs()[free[:, None].expand_as(found)].mean() > 0.05
 
 
-def test_a_run_paints_a_region_anew(run, toy):
+def test_a_run_paints_a_region_anew(run):
     """The upper half takes the prompt's colour, the lower half stays bit for bit."""
-    painted, atlas = toy.painted_shapes.textured(toy.mesh_of(2), 64)
+    painted, atlas = painted_shapes.textured(toy.mesh_of(2), 64)
     edit = plugins.build("pipelines", {"name": "texture_edit", "run": str(run), "rounds": 1})
     asset = edit(Request("a red globe", mesh=painted, options={"region": "upper half", "seam": 0.0}))
     height = atlas.points.positions[:, 1]
@@ -164,12 +155,12 @@ def test_a_run_paints_a_region_anew(run, toy):
         (Request("a red box", class_name="chair"), "chair"),
     ],
 )
-def test_what_cannot_be_done_is_said(pipeline, toy, request_, message):
+def test_what_cannot_be_done_is_said(pipeline, request_, message):
     mesh = None if message == "paints a mesh" else toy.mesh_of(1)
     with pytest.raises(MaquetteError, match=message):
         pipeline(replace(request_, mesh=mesh))
 
 
-def test_pictures_that_do_not_divide_into_patches_are_refused(toy):
+def test_pictures_that_do_not_divide_into_patches_are_refused():
     with pytest.raises(MaquetteError, match="pictures of 16 pixels, patches have 5"):
-        dataset(toy, patch=5)
+        dataset(patch=5)

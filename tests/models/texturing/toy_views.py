@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,10 +17,7 @@ from maquette.config import RunConfig, load
 from maquette.runner import train
 from maquette_models.texturing.view_cameras import around, spread
 from maquette_models.texturing.view_maps import corner_normals, view_maps
-
-_spec = importlib.util.spec_from_file_location("painted_shapes", Path(__file__).with_name("painted_shapes.py"))
-painted_shapes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(painted_shapes)
+from tests.models.texturing import painted_shapes
 
 CLASSES, COLORS = ["globe", "box"], {"red": (0.8, 0.1, 0.1), "blue": (0.1, 0.2, 0.8)}
 SIZE, VIEWS = 16, 2

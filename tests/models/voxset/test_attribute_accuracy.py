@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
@@ -14,10 +12,13 @@ from maquette.types import Mesh
 from maquette_models.metrics.attribute_accuracy import AttributeAccuracy, slots_of
 from maquette_models.metrics.attribute_judge import GRID, Surfaces, color_histogram, surface_grid, train_judge
 from maquette_models.metrics.attribute_words import CLASS, AttributeWords, Described
+from tests.models.voxset import toy_surfaces
+
+toy_surfaces.install()
 
 
 @pytest.fixture(scope="module")
-def metric(toy_surfaces: ModuleType) -> AttributeAccuracy:
+def metric() -> AttributeAccuracy:
     block = {"name": "attribute_accuracy", "shards": "toy", "reader": "toy_surfaces", "steps": 60, "least": 4}
     return plugins.build("metrics", block)
 
@@ -110,7 +111,7 @@ def test_the_same_arguments_give_the_same_judge() -> None:
         assert torch.equal(own, its)
 
 
-def test_shards_without_training_shapes_are_refused(toy_surfaces: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_without_training_shapes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maquette_models.metrics.attribute_accuracy.read_shards", lambda *_, **__: iter(()))
     with pytest.raises(MaquetteError, match="no training shapes"):
         plugins.build("metrics", {"name": "attribute_accuracy", "shards": "toy", "reader": "toy_surfaces"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,9 @@ from maquette import plugins
 from maquette.errors import MaquetteError
 from maquette.testing import check_dataset
 from maquette_models.voxset.structures import Structures, occupancy, occupied_voxels
+from tests.models.voxset import toy_surfaces
+
+toy_surfaces.install()
 
 
 def dataset(**changes: Any) -> Structures:
@@ -40,11 +42,11 @@ def test_a_structure_is_never_empty() -> None:
     assert occupied_voxels(grid).tolist() == [[1, 2, 3]]
 
 
-def test_dataset_contract(toy_surfaces: ModuleType) -> None:
+def test_dataset_contract() -> None:
     check_dataset(dataset, batches=10)
 
 
-def test_batches_hold_the_shapes_and_their_twins(toy_surfaces: ModuleType) -> None:
+def test_batches_hold_the_shapes_and_their_twins() -> None:
     data = dataset()
     data.setup("fit")
     size = len(data.splits["train"])
@@ -63,7 +65,7 @@ def test_batches_hold_the_shapes_and_their_twins(toy_surfaces: ModuleType) -> No
     assert (facts["latent_mean"], facts["latent_std"]) == ([0.0], [1.0])
 
 
-def test_voxels_of_a_finer_grid_are_a_source_too(toy_surfaces: ModuleType) -> None:
+def test_voxels_of_a_finer_grid_are_a_source_too() -> None:
     data = dataset(source="voxels")
     voxels = torch.tensor([[[0, 5, 63], [1, 4, 62], [0, 0, 0]]], dtype=torch.int16)
     mask = torch.tensor([[True, True, False]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,14 @@ from maquette_models.adapters.vocabulary import NewWords
 from maquette_models.voxset.anchors import Anchors, surface_voxels
 from maquette_models.voxset.latents import VoxSetLatents, mirrored
 from maquette_models.voxset.pipeline import VoxSet, VoxSetConfig
+from tests.models.voxset import toy_autoencoder, toy_surfaces
+
+toy_surfaces.install()
+toy_autoencoder.install()
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, toy_surfaces: ModuleType, toy_autoencoder: ModuleType) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs `autoencoder`, `structure` and `flow`."""
     root = tmp_path_factory.mktemp("runs")
     toy_autoencoder.train_all(root)
@@ -50,7 +53,7 @@ def test_dataset_contract(runs: Path) -> None:
     check_dataset(lambda: dataset(runs), batches=10)
 
 
-def test_latents_are_those_of_the_autoencoder_at_anchors_of_the_shape(runs: Path, toy_surfaces: ModuleType) -> None:
+def test_latents_are_those_of_the_autoencoder_at_anchors_of_the_shape(runs: Path) -> None:
     data = dataset(runs)
     part = data.val_dataloader()[0]
     raw = toy_surfaces.batch([toy_surfaces.Toy(int(name.removeprefix("toy-"))) for name in part["id"]])
@@ -97,7 +100,7 @@ def test_encoding_happens_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.equal(getattr(one.splits["train"], name), getattr(other.splits["train"], name))
 
 
-def test_mirroring_turns_points_and_normals_alone(toy_surfaces: ModuleType) -> None:
+def test_mirroring_turns_points_and_normals_alone() -> None:
     batch = toy_surfaces.batch([toy_surfaces.Toy(1)])
     twin = mirrored(batch)
     assert torch.equal(twin["surface"], batch["surface"] * torch.tensor([-1.0, 1, 1]))

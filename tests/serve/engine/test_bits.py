@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -22,18 +18,9 @@ from maquette_models.samplers.guidance import Guided
 from maquette_serve.engine.engine import Engine
 from maquette_serve.engine.job import Order
 from maquette_serve.engine.scheduler import Scheduler
+from tests.models import toy_shapes as toy
+from tests.serve.engine import virtual_engine as virtual
 
-
-def loaded(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HERE = Path(__file__).parent
-toy = loaded("toy_shapes", HERE.parents[1] / "models" / "toy_shapes.py")
-virtual = loaded("virtual_engine", HERE / "virtual_engine.py")
 SOLVERS = ("euler", "heun", "ab2", "dpmpp_2m", "unipc")
 ORDERS = st.tuples(
     st.integers(0, 5),

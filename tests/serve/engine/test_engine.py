@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maquette.errors import MaquetteError
-
-_spec = importlib.util.spec_from_file_location("virtual_engine", Path(__file__).parent / "virtual_engine.py")
-virtual = importlib.util.module_from_spec(_spec)
-sys.modules["virtual_engine"] = virtual
-_spec.loader.exec_module(virtual)
+from tests.serve.engine import virtual_engine as virtual
 
 ARRIVALS = st.lists(
     st.tuples(st.integers(0, 6), st.integers(1, 50), st.integers(1, 9), st.sampled_from("abc"), st.integers(-1, 1)),
@@ -151,6 +143,7 @@ def test_refusals_and_deadlines_say_why():
 
 
 def test_files_are_written_where_the_order_says(tmp_path):
+    pytest.importorskip("maquette_data3d", reason="without maquette-data3d no mesh can be written")
     engine, _, clock = virtual.make()
     watch, lost = virtual.Watch(clock), virtual.Watch(clock)
     engine.submit(virtual.order(files=("model.glb", "model.stl"), folder=tmp_path), watch)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +16,9 @@ from maquette.errors import MaquetteError
 from maquette.inference_device import VARIABLE
 from maquette_serve.engine.calibration import PassCost, calibrate, measured
 from maquette_serve.engine.call_queue import CallQueue
+from maquette_serve.engine.engine_setup import EngineSetup, prepare, take_device
 from maquette_serve.engine.memory import GIB, Peak, free_memory, told
-from maquette_serve.engine.worker import EngineSetup, prepare, take_device
-
-_spec = importlib.util.spec_from_file_location("virtual_engine", Path(__file__).parent / "virtual_engine.py")
-virtual = importlib.util.module_from_spec(_spec)
-sys.modules["virtual_engine"] = virtual
-_spec.loader.exec_module(virtual)
+from tests.serve.engine import virtual_engine as virtual
 
 
 class Never(Executor):

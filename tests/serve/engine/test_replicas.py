@@ -16,9 +16,9 @@ import pytest
 from maquette.errors import MaquetteError
 from maquette.types import Request
 from maquette_serve.engine.call_pool import BEHIND
+from maquette_serve.engine.engine_setup import EngineSetup, Opened
 from maquette_serve.engine.job import ENDS, Order
 from maquette_serve.engine.replicas import LOST, Replicas
-from maquette_serve.engine.worker import EngineSetup, Opened
 
 PLUGIN = str(Path(__file__).parent / "slow_pipeline.py")
 
@@ -32,8 +32,8 @@ class Watch:
         if event.kind in (*ENDS, LOST):
             self.over.set()
 
-    def end(self):
-        assert self.over.wait(60), "nothing was reported"
+    def end(self, patience=60):
+        assert self.over.wait(patience), "nothing was reported"
         return self.events[-1]
 
 
@@ -110,7 +110,7 @@ def test_engines_end_with_their_parent(tmp_path):
     code = f"""
         import sys, time
         from maquette_serve.engine.replicas import Replicas
-        from maquette_serve.engine.worker import EngineSetup, Opened
+        from maquette_serve.engine.engine_setup import EngineSetup, Opened
         if __name__ == "__main__":
             replicas = Replicas(EngineSetup({{"slow": Opened({{"name": "slow"}})}}, ({PLUGIN!r},)))
             replicas.start(60)

@@ -13,8 +13,8 @@ from PIL import Image
 from maquette.assets import export, import_asset
 from maquette.errors import MaquetteError
 from maquette.types import Asset, Material, Mesh
+from maquette_serve.engine.engine_setup import EngineSetup, Opened
 from maquette_serve.engine.job import Delivered, Event
-from maquette_serve.engine.worker import EngineSetup, Opened
 from maquette_serve.service.app import create_app
 from maquette_serve.service.service import Service, Settings
 

@@ -5,7 +5,6 @@ It is an npm package: unpack it, `npm install --omit=dev` in it, and give its di
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from PIL import Image
 from maquette.assets import import_asset
 from maquette_serve.service.keys import Keys
 from maquette_serve.service.store import Store
+from tests.serve.meshy.mcp_client import McpClient
 
 HERE = Path(__file__).parent
 SCRIPT = os.environ.get("MESHY_MCP_SERVER", "")
@@ -30,9 +30,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path(SCRIPT).is_file(), reason="MESHY_MCP_SERVER names no dist/index.js"),
 ]
-_spec = importlib.util.spec_from_file_location("mcp_client", HERE / "mcp_client.py")
-mcp_client = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mcp_client)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def served(tmp_path_factory):
 @pytest.fixture(scope="module")
 def mcp(served, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mcp")
-    client = mcp_client.McpClient(SCRIPT, folder, MESHY_API_HOST=served[0], MESHY_API_KEY=served[1])
+    client = McpClient(SCRIPT, folder, MESHY_API_HOST=served[0], MESHY_API_KEY=served[1])
     client.folder = folder
     yield client
     client.close()

@@ -13,6 +13,9 @@ from PIL import Image
 from maquette.assets import export
 from maquette.errors import MaquetteError
 from maquette_serve.service.meshy import bodies, wishes
+from tests.serve.meshy import stand_in
+
+pytest.importorskip("maquette_data3d", reason="without maquette-data3d no mesh can be written")
 
 
 def data_uri(kind="PNG"):
@@ -25,7 +28,7 @@ def last(served):
     return served.engine.orders[-1]
 
 
-def test_a_preview_is_refined_with_textures(served, preview, stand_in):
+def test_a_preview_is_refined_with_textures(served, preview):
     path = "/v2/text-to-3d"
     refined = stand_in.done(
         served, path, mode="refine", preview_task_id=preview["id"], enable_pbr=True, hd_texture=True
@@ -42,7 +45,7 @@ def test_a_preview_is_refined_with_textures(served, preview, stand_in):
     assert all(url.split("?")[0].endswith(".png") for url in maps.values())
 
 
-def test_pictures_come_as_data_and_their_bytes_are_not_shown_again(served, stand_in):
+def test_pictures_come_as_data_and_their_bytes_are_not_shown_again(served):
     task = stand_in.done(served, "/v1/image-to-3d", image_url=data_uri(), target_formats=["stl"], ai_model="meshy-6")
     (picture,) = last(served).images
     assert Image.open(picture).size == (4, 4)
@@ -54,7 +57,7 @@ def test_pictures_come_as_data_and_their_bytes_are_not_shown_again(served, stand
     assert not picture.exists()
 
 
-def test_a_shape_and_its_textures_are_one_task(served, stand_in):
+def test_a_shape_and_its_textures_are_one_task(served):
     before = len(served.engine.orders)
     asked = {"target_polycount": 500, "origin_at": "bottom", "texture_prompt": "old wood"}
     task = stand_in.done(served, "/v1/image-to-3d", image_url=data_uri(), should_texture=True, **asked)
@@ -100,7 +103,7 @@ def test_a_painter_is_told_what_it_reads_and_nothing_else():
         ),
     ],
 )
-def test_wishes_about_faces_become_finishing(served, body, steps, stand_in):
+def test_wishes_about_faces_become_finishing(served, body, steps):
     stand_in.order(served, "/v2/text-to-3d", mode="preview", prompt="a chair", **body)
     deadline = time.monotonic() + 10
     while served.service.store.unfinished() and time.monotonic() < deadline:
@@ -108,7 +111,7 @@ def test_wishes_about_faces_become_finishing(served, body, steps, stand_in):
     assert last(served).finish == steps
 
 
-def test_a_mesh_is_remeshed_resized_converted_and_unwrapped(served, preview, stand_in):
+def test_a_mesh_is_remeshed_resized_converted_and_unwrapped(served, preview):
     source = {"input_task_id": preview["id"]}
     stand_in.done(
         served, "/v1/remesh", **source, target_polycount=800, topology="quad", resize_height=0.5, origin_at="bottom"
@@ -126,7 +129,7 @@ def test_a_mesh_is_remeshed_resized_converted_and_unwrapped(served, preview, sta
     assert stand_in.done(served, "/v1/uv-unwrap", **source)["type"] == "uv-unwrap"
 
 
-def test_a_mesh_comes_as_data_or_by_an_address_of_this_server(served, preview, tmp_path, stand_in):
+def test_a_mesh_comes_as_data_or_by_an_address_of_this_server(served, preview, tmp_path):
     data = base64.b64encode(export(stand_in.plain(), tmp_path / "a.glb").read_bytes()).decode()
     stand_in.done(served, "/v1/remesh", model_url=f"data:application/octet-stream;base64,{data}")
     assert last(served).mesh.suffix == ".glb"
@@ -137,7 +140,7 @@ def test_a_mesh_comes_as_data_or_by_an_address_of_this_server(served, preview, t
     assert (forged.status_code, "does not hold" in forged.json()["message"]) == (400, True)
 
 
-def test_retexturing_follows_words_or_pictures(served, preview, stand_in):
+def test_retexturing_follows_words_or_pictures(served, preview):
     source = {"input_task_id": preview["id"]}
     task = stand_in.done(served, "/v1/retexture", **source, text_style_prompt="wood", enable_original_uv=False)
     assert (last(served).request.prompt, last(served).request.options) == ("wood", {"keep_uv": "never"})
@@ -146,7 +149,7 @@ def test_retexturing_follows_words_or_pictures(served, preview, stand_in):
     assert (last(served).request.prompt, len(last(served).images)) == ("", 1)
 
 
-def test_rigging_and_animations(served, preview, stand_in):
+def test_rigging_and_animations(served, preview):
     rigged = stand_in.done(served, "/v1/rigging", input_task_id=preview["id"], height_meters=1.2)
     assert set(rigged["result"]) == {"rigged_character_glb_url", "rigged_character_fbx_url"}
     assert rigged["type"] == "rig"
@@ -161,7 +164,7 @@ def test_rigging_and_animations(served, preview, stand_in):
         assert served.get(f"/openapi{path}").status_code in (404, 405)
 
 
-def test_printability(served, preview, stand_in):
+def test_printability(served, preview):
     task = stand_in.done(served, "/v1/print/analyze", input_task_id=preview["id"])
     told = task["printability"]
     assert (told["status"], told["issue_count"], told["error_count"]) == ("error", 1, 1)

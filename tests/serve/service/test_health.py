@@ -7,9 +7,11 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.serve.meshy import stand_in
+
 
 @pytest.fixture
-def client(tmp_path, stand_in):
+def client(tmp_path):
     service, app = stand_in.make(tmp_path, upload_bytes=1000)
     key = service.keys.create("ann", rate=1e6)
     with TestClient(app, raise_server_exceptions=False) as client:

@@ -13,13 +13,15 @@ import zlib
 import httpx
 import pytest
 
+from tests.serve.meshy import stand_in
+
 OPEN = {"/livez", "/readyz"}
 """Without a key: who balances loads has none. (The page, its files and the document say the same of every server.)"""
 BY_SIGNATURE = "/openapi/files/{identity}/{name}"
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory, listen, stand_in):
+def kept(tmp_path_factory, listen):
     """A service that wants keys, at a real address, with a client that has one."""
     service, app = stand_in.make(tmp_path_factory.mktemp("hostile"), upload_bytes=2**20)
     key = service.keys.create("ann", rate=1e6, queue=10**6)

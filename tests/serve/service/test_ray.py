@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,8 @@ from fastapi.testclient import TestClient
 
 from maquette.errors import MaquetteError
 from maquette_serve.commands.serve import on_ray
+from maquette_serve.engine.engine_setup import EngineSetup, Opened
 from maquette_serve.engine.job import Order
-from maquette_serve.engine.worker import EngineSetup, Opened
 from maquette_serve.service.app import create_app
 from maquette_serve.service.ray_replicas import Cluster, EngineReplica, RayReplicas, packed
 from maquette_serve.service.service import Service, Settings
@@ -49,10 +50,10 @@ class Ray:
     """What is asked of Ray: applications that run, and how often one was started or deleted."""
 
     def __init__(self):
-        self.applications, self.calls = {}, []
+        self.applications, self.calls, self.starter = {}, [], None
 
     def init(self, *_, **__):
-        pass
+        self.starter = threading.current_thread()
 
     def start(self, **_):
         pass
@@ -101,6 +102,21 @@ def test_a_replica_whose_engine_cannot_be_started_is_not_healthy():
     replica.engines.broken = "the run is gone"
     with pytest.raises(MaquetteError, match="the run is gone"):
         replica.check_health()
+
+
+def test_the_thread_that_starts_ray_outlives_whoever_asked_for_it(monkeypatch):
+    """What Ray starts on a machine dies with that thread."""
+    ray = Ray()
+    ray.serve = ray
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.serve", ray)
+    engines = RayReplicas(EngineSetup({}), Cluster())
+    asking = threading.Thread(target=engines.start)
+    asking.start()
+    asking.join()
+    assert engines.ready
+    assert ray.starter.is_alive()
+    engines.close()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from maquette.errors import MaquetteError
-from maquette_serve.engine.worker import Opened
+from maquette_serve.engine.engine_setup import Opened
 from maquette_serve.service.roles import read_roles, roles_of
 
 

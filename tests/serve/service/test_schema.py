@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests.serve.meshy import stand_in
+
 schemathesis = pytest.importorskip("schemathesis")
 CALM = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", params=["open", "keys"])
-def described(request, tmp_path_factory, listen, stand_in):
+def described(request, tmp_path_factory, listen):
     """The document of a server, and headers with a key where it wants one."""
     service, app = stand_in.make(tmp_path_factory.mktemp("schema"), open=request.param == "open")
     key = service.keys.create("ann", rate=1e6, queue=10**6)

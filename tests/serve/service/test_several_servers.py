@@ -19,6 +19,9 @@ from maquette_serve.service.files import Files, StoreAway
 from maquette_serve.service.outbox import Outbox
 from maquette_serve.service.store import Store
 from maquette_serve.service.task import Task, new_id
+from tests.serve.meshy import stand_in
+
+pytest.importorskip("maquette_data3d", reason="without maquette-data3d no mesh can be written")
 
 PICTURE = b"\x89PNG picture"
 
@@ -46,7 +49,7 @@ def object_store(request, tmp_path):
 
 
 @pytest.fixture
-def joined(tmp_path, stand_in):
+def joined(tmp_path):
     """Makes services with a fake engine, of one database, each with a folder of its own; gives clients of them."""
     with ExitStack() as stack:
 
@@ -77,7 +80,7 @@ def test_what_one_took_in_another_makes_and_the_first_shows(object_store, tmp_pa
     assert Files(tmp_path / "third", object_store).local(f"files/{identity}/1/stage1.glb") is None
 
 
-def test_links_of_one_server_open_at_another(tmp_path, stand_in, joined):
+def test_links_of_one_server_open_at_another(tmp_path, joined):
     first, second = (joined(name, f"file://{tmp_path}/store") for name in ("first", "second"))
     task = stand_in.done(first, "/v2/text-to-3d", mode="preview", prompt="a chair")
     assert second.get(task["model_urls"]["glb"]).content[:4] == b"glTF"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from maquette.errors import MaquetteError
-from maquette_serve.engine.worker import EngineSetup, Opened
+from maquette_serve.engine.engine_setup import EngineSetup, Opened
 from maquette_serve.service.service import Service, Settings
 from maquette_serve.service.store import Conflict, Store
 from maquette_serve.service.task import CANCELED, FAILED, IN_PROGRESS, OVER, PENDING, SUCCEEDED, Task, new_id

@@ -9,6 +9,8 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.serve.meshy import stand_in
+
 trace_sdk = pytest.importorskip("opentelemetry.sdk.trace")
 CALLERS_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -24,7 +26,7 @@ def spans(monkeypatch):
     return exporter
 
 
-def test_a_request_its_work_and_its_files_are_one_trace(spans, tmp_path, stand_in):
+def test_a_request_its_work_and_its_files_are_one_trace(spans, tmp_path):
     _, app = stand_in.make(tmp_path, open=True)
     with TestClient(app) as client:
         body = {"pipeline": "generator", "then": [{"pipeline": "painter"}]}
@@ -56,7 +58,7 @@ def until(client, identity, status):
         time.sleep(0.01)
 
 
-def test_nothing_is_kept_where_nobody_collects(tmp_path, stand_in):
+def test_nothing_is_kept_where_nobody_collects(tmp_path):
     service, app = stand_in.make(tmp_path, open=True)
     with TestClient(app) as client:
         identity = client.post("/v1/tasks", json={"pipeline": "generator"}).json()["id"]

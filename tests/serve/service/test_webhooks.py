@@ -10,7 +10,7 @@ import time
 import pytest
 
 from maquette.errors import MaquetteError
-from maquette_serve.engine.worker import EngineSetup, Opened
+from maquette_serve.engine.engine_setup import EngineSetup, Opened
 from maquette_serve.service.fetching import Answer
 from maquette_serve.service.keys import Keys
 from maquette_serve.service.outbox import DISABLING, LEASE, WAITS, Outbox

@@ -148,6 +148,15 @@ class Parallelism:
         materialise(parts, build() if self.main else None, self.mesh, offload=offload)
         return parts
 
+    def split(self, model: nn.Module) -> None:
+        """Split a model, with its weights where they are computed, in place: to use it, not to train it.
+
+        Raises:
+            MaquetteError: the model cannot be split in that way.
+        """
+        self.check(model)
+        self._transform([model], lambda part: None)
+
     def _transform(self, parts: list[nn.Module], transform: Callable[[nn.Module], None]) -> None:
         for part in parts:
             self.precision.store(part)

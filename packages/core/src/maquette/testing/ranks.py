@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any
 
+from maquette.ports import free_port
 from maquette.testing.child_answers import answer, heard
 
 PRELOADED = [
@@ -47,7 +47,7 @@ def run_ranks(function: Callable[..., Any], world: int, *args: Any, timeout: flo
     context.set_forkserver_preload(PRELOADED)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     place = (sys.modules[function.__module__].__file__ or "", function.__qualname__)
-    port = _free_port()
+    port = free_port()
     ends, processes = [], []
     for rank in range(world):
         receive, send = context.Pipe(duplex=False)
@@ -112,9 +112,3 @@ def _module(path: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

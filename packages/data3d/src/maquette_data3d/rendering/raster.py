@@ -179,7 +179,10 @@ def corner_normals(face_normals, faces, count, crease):
         for c in range(3):
             around[place[faces[f, c]]] = f
             place[faces[f, c]] += 1
-    lengths = np.sqrt((face_normals**2).sum(axis=1)) + 1e-30
+    lengths = np.empty(faces.shape[0])
+    for f in range(faces.shape[0]):  # written out: sums along an axis take seconds to compile
+        x, y, z = face_normals[f, 0], face_normals[f, 1], face_normals[f, 2]
+        lengths[f] = math.sqrt(x * x + y * y + z * z) + 1e-30
     out = np.empty((faces.shape[0], 3, 3), np.float32)
     for f in range(faces.shape[0]):
         ox, oy, oz = face_normals[f, 0], face_normals[f, 1], face_normals[f, 2]

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from maquette.errors import unknown_name
 from maquette_models.pipelines.recorded_passes import Record, RecordedPasses
+
+if TYPE_CHECKING:
+    from maquette.split_passes import SplitPasses
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Numbers of rows that are computed at once: few, so that compiled code and graphs are made for few shapes."""
@@ -39,6 +43,7 @@ class ExactBatches:
             raise unknown_name("precision", precision, PRECISIONS)
         self.model = model
         self.passes: Callable[[Tensor, Tensor, Condition], Tensor] = model
+        self.shared = False
         self.precision = precision
         self.config = model.config
         self.largest = largest
@@ -68,6 +73,14 @@ class ExactBatches:
     def record(self, record: Record) -> None:
         """Let passes be recorded and repeated whole, see `RecordedPasses`."""
         self.passes = RecordedPasses(self.model, record)
+
+    def share(self, split: SplitPasses) -> None:
+        """Let passes be computed by several processes together, see `SplitPasses`.
+
+        Raises:
+            MaquetteError: the model cannot be split over so many.
+        """
+        self.passes, self.shared = split.shared(self.model), True
 
     @torch.inference_mode()
     def sizes(self, x: Tensor, condition: Condition) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maquette.compilation import compile_blocks
 from maquette.stepping import SteppedPipeline
@@ -15,6 +15,9 @@ from maquette_models.adapters.low_rank import check_weights_as_trained
 from maquette_models.pipelines.compact_weights import compact
 from maquette_models.pipelines.flow_stage import FlowStage
 from maquette_models.pipelines.recorded_passes import CudaGraphs
+
+if TYPE_CHECKING:
+    from maquette.split_passes import SplitPasses
 
 
 class FlowPipeline(HotSwap, SteppedPipeline):
@@ -56,8 +59,17 @@ class FlowPipeline(HotSwap, SteppedPipeline):
         """
         for stage in self.stages:
             compile_blocks(stage.model.blocks(), backend, dynamic=False)  # type: ignore[operator]
-            if stage.device.type == "cuda":
+            if stage.device.type == "cuda" and not stage.batched.shared:
                 stage.batched.record(CudaGraphs())
+
+    def split_stages(self, split: SplitPasses) -> None:
+        """Let several processes compute the stages' passes together, each a share of the tokens.
+
+        Raises:
+            MaquetteError: a stage's model cannot be split over so many.
+        """
+        for stage in self.stages:
+            stage.batched.share(split)
 
     def register_adapters(self, folder: Path) -> None:
         """Let requests name adapters: `options: {adapter: NAME}` or `NAME:0.8`, files NAME.safetensors of a folder.

@@ -20,7 +20,7 @@ from maquette.assets import find_generator
 from maquette.errors import MaquetteError
 from maquette.progress import say
 from maquette.secrets import ScrubbingFilter
-from maquette_serve.engine.worker import EngineSetup, Opened
+from maquette_serve.engine.engine_setup import EngineSetup, Opened
 from maquette_serve.service.keys import SCOPES
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ DATABASE = click.option(
     metavar="CLUSTER[,key=value ...]",
     help="Engines as replicas of Ray Serve: 'local' or a cluster's address; keys: least, most, busy, cpus, gpus.",
 )
+@click.option(
+    "--split", default=1, show_default=True, type=click.IntRange(1), help="Processes that share each engine's passes."
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(0), help="Of each engine; 0: one a core.")
 @click.option("--workers", default=0, type=click.IntRange(0), help="Processes for meshes and files; 0: one a core.")
 @click.option("--weights", default="", metavar="KIND", help="Store weights as bf16, int8 or fp8: less memory.")
@@ -84,6 +87,7 @@ def serve(  # noqa: PLR0917 - click passes by name
     device: str,
     replicas: int,
     cluster: str,
+    split: int,
     threads: int,
     workers: int,
     weights: str,
@@ -109,7 +113,7 @@ def serve(  # noqa: PLR0917 - click passes by name
         logging.getLogger(name).addFilter(ScrubbingFilter())
     plugins.load_files(list(plugin_files))
     pipelines = {**without_run(plugin_files, only), **opened_runs(runs)}
-    limits = {"rows": rows, "threads": threads, "workers": workers, "memory": memory, "measure": True}
+    limits = {"rows": rows, "threads": threads, "workers": workers, "memory": memory, "measure": True, "split": split}
     prepared = {"device": device, "weights": weights, "compile": compile, "adapters": adapters}
     setup = EngineSetup(pipelines, plugin_files, **limits, **prepared)
     engines = on_ray(setup, cluster, replicas) if cluster else None

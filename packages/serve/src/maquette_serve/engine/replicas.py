@@ -13,8 +13,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from maquette.errors import MaquetteError
+from maquette_serve.engine.engine_setup import EngineSetup
 from maquette_serve.engine.job import ENDS, Event, Order
-from maquette_serve.engine.worker import EngineSetup, work
+from maquette_serve.engine.worker import work
 
 log = logging.getLogger("maquette.engine")
 LOST = "lost"

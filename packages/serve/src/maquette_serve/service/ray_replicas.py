@@ -13,15 +13,17 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from maquette.durable import whole_file
 from maquette.errors import MaquetteError
+from maquette_serve.engine.engine_setup import EngineSetup
 from maquette_serve.engine.job import ENDS, Event, Order
 from maquette_serve.engine.replicas import LOST, Replicas
-from maquette_serve.engine.worker import EngineSetup
 
 log = logging.getLogger("maquette.service")
 
@@ -132,6 +134,8 @@ class RayReplicas:
         self._tickets = itertools.count()
         self._answers: dict[int, Any] = {}
         self._handle: Any = None
+        # Linux kills what Ray starts on this machine with the thread that started it: this one stays.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="maquette-ray")
 
     def start(self, timeout: float = 600.0) -> None:
         """Starts the replicas, where no other server has done so, and waits for the first.
@@ -147,7 +151,8 @@ class RayReplicas:
         address = self.cluster.address
         try:
             settings = {} if address else {"include_dashboard": False}
-            ray.init(address or None, ignore_reinit_error=True, log_to_driver=False, **settings)
+            begun = partial(ray.init, address or None, ignore_reinit_error=True, log_to_driver=False, **settings)
+            self._starter.submit(begun).result()
             serve.start(proxy_location="Disabled")  # callers come through our own service
             if running(serve, self.name, timeout):
                 self._handle = serve.get_app_handle(self.name)

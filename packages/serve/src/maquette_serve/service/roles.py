@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from maquette.errors import MaquetteError, unknown_name
 from maquette.runs import RunFolder
-from maquette_serve.engine.worker import Opened
+from maquette_serve.engine.engine_setup import Opened
 
 GENERATORS = ("text_to_3d", "voxset", "sparse_voxels")
 PAINTERS = ("texture", "view_texture")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from maquette.errors import MaquetteError
+from maquette_serve.engine.engine_setup import EngineSetup
 from maquette_serve.engine.replicas import Replicas
-from maquette_serve.engine.worker import EngineSetup
 from maquette_serve.service import tracing
 from maquette_serve.service.dispatcher import Dispatcher, Engines
 from maquette_serve.service.fetching import PublicServers

@@ -9,7 +9,7 @@ from typing import Any
 
 from maquette import plugins
 from maquette.errors import MaquetteError
-from maquette_serve.engine.worker import Opened
+from maquette_serve.engine.engine_setup import Opened
 from maquette_serve.service.meshy import bodies
 from maquette_serve.service.meshy.sources import Sources
 from maquette_serve.service.messages import written_formats

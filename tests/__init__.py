@@ -1,0 +1,1 @@
+"""The tests, which share their helpers as modules of this package."""
