@@ -31,11 +31,14 @@ def test_a_wheel_alone_passes_its_own_tests(package, tmp_path):
         subprocess.run(build, cwd=ROOT / "packages" / name, check=True, capture_output=True)
     (own,) = tmp_path.glob(f"maquette_{package}-*.whl")
     below = [str(wheel) for wheel in tmp_path.glob("*.whl") if wheel != own]
-    requirements = [*below, f"{own}[test]", "pytest", "hypothesis"]
+    requirements = [*below, f"{own}[test]", "pytest", "pytest-xdist", "hypothesis"]
     install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", *requirements]
     subprocess.run(install, check=True)
-    tests = [python, "-m", "pytest", "-q", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}", ROOT / "tests" / package]
+    shared = ["-n", "auto", "--dist", "loadfile"]
+    tests = [python, "-m", "pytest", "-q", *shared, "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    done = subprocess.run(tests, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*tests, ROOT / "tests" / package], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "passed" in done.stdout
