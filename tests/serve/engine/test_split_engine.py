@@ -83,6 +83,10 @@ def test_a_run_that_cannot_be_split_and_adapters_are_refused(run, tmp_path):
         (EngineSetup({"toy": Opened(BLOCK, run)}, (TOY,), split=3), "2 heads do not split over"),
         (EngineSetup({"toy": Opened(BLOCK, run)}, (TOY,), split=2, adapters=tmp_path), "do not go together"),
         (EngineSetup({"slow": Opened({"name": "slow"})}, (PLUGIN,), split=2, adapters=tmp_path), "go together"),
+        (
+            EngineSetup({"slow": Opened({"name": "slow"})}, (PLUGIN,), split=2, device="cuda:0"),
+            "this machine has no GPU",
+        ),
     ):
         engine = Replicas(setup)
         with pytest.raises(MaquetteError, match=why):

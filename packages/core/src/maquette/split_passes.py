@@ -18,6 +18,7 @@ from torch import Tensor, distributed, nn
 
 from maquette import plugins
 from maquette.config import ParallelConfig
+from maquette.inference_device import inference_device
 from maquette.parallel.parallelism import Parallelism
 from maquette.precision import Precision
 
@@ -41,7 +42,9 @@ class SplitPasses:
     def __init__(
         self, rank: int, size: int, port: int, channels: Sequence[Connection], attention: str = "ulysses"
     ) -> None:
+        self.device = inference_device()
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": size}
+        where["LOCAL_RANK"] = self.device.index or 0
         os.environ.update({key: str(value) for key, value in where.items()})
         config = ParallelConfig(timeout_minutes=PATIENCE)
         self.parallelism = Parallelism(config, plugins.build("strategies", {"name": attention}), Precision())
@@ -73,18 +76,19 @@ class SplitPasses:
     def follow(self) -> None:
         """Computes what the leader announces, until it ends."""
         (channel,) = self.channels
-        device = self.parallelism.mesh.device
         while True:
             try:
                 number, low, shapes = channel.recv()
             except (EOFError, OSError):
                 return
-            inputs = {name: torch.empty(shape, dtype=kind, device=device) for name, (shape, kind) in shapes.items()}
+            inputs = {
+                name: torch.empty(shape, dtype=kind, device=self.device) for name, (shape, kind) in shapes.items()
+            }
             for value in inputs.values():
                 broadcast(value)
             x, t = inputs.pop("x"), inputs.pop("t")
             try:
-                with torch.autocast(device.type, torch.bfloat16) if low else nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
                     self._models[number](x, t, inputs)
             except Exception:  # the leader has the same, and tells whoever asked
                 log.exception("a shared pass failed")

@@ -38,6 +38,8 @@ def led(setup: EngineSetup) -> SplitPasses | None:
 
     if setup.adapters is not None:
         raise MaquetteError("--adapters and --split do not go together: adapters are put on by one process alone")
+    if setup.device.startswith("cuda:"):
+        raise MaquetteError("--split takes a GPU for each process, and --device names one for all; leave it away")
     context, port = multiprocessing.get_context("spawn"), free_port()
     channels: list[Connection] = []
     followers: list[SpawnProcess] = []
@@ -62,7 +64,6 @@ def follow(setup: EngineSetup, rank: int, port: int, channel: Connection) -> Non
     from maquette.split_passes import SplitPasses
 
     step_back()
-    os.environ["LOCAL_RANK"] = str(setup.number * setup.split + rank)
     take_device(setup, rank)
     split = SplitPasses(rank, setup.split, port, [channel])
     try:
