@@ -14,6 +14,7 @@ from maquette import hookspecs, plugins
 from maquette.explaining import explained
 
 ROOT = Path(__file__).parents[1]
+OURS = ("core", "kernels", "data3d", "models", "serve")
 # What a browser fetches by itself; a link that a reader may click is something else.
 FETCHED = re.compile(
     r'<(?:script|img|iframe|source|video)[^>]+src="(https?:)?//|<link(?![^>]+rel="canonical")[^>]+href="(https?:)?//'
@@ -56,14 +57,14 @@ def test_the_reference_shows_signatures_and_docstrings(site):
 def test_everything_registered_is_in_the_reference_with_its_keys(site, kind):
     text = (site / f"reference/{kind}.html").read_text()
     sections = dict(re.findall(r'<h2 id="[^"]+">([^<]+)<(.*?)(?=<h2 |</article>)', text, re.DOTALL))
-    for entry in plugins.registry(kind):
+    for entry in (one for one in plugins.registry(kind) if one.plugin in OURS):  # other tests register toys
         for key in explained(entry).keys:
             assert f"<code>{key.name}</code>" in sections[entry.name], (entry.name, key.name)
 
 
 def test_every_command_and_its_options_are_in_the_reference(site):
     text = (site / "reference/commands.html").read_text()
-    for entry in plugins.registry("commands"):
+    for entry in (one for one in plugins.registry("commands") if one.plugin in OURS):
         assert f"Usage: maquette {entry.name}" in text
     assert "Usage: maquette checkpoint verify" in text
     assert "--replicas" in text
