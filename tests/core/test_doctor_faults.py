@@ -39,6 +39,15 @@ GPU_FAULTS = {
 }
 
 
+ROOMY = SimpleNamespace(f_blocks=1000, f_bfree=500, f_bavail=500, f_frsize=2**30, f_files=100, f_favail=90, f_flag=0)
+
+
+@pytest.fixture(autouse=True)
+def _a_disk_with_room(monkeypatch):
+    """What the disk of these tests has free is no fault of the machine that is examined."""
+    monkeypatch.setattr(os, "statvfs", lambda path: ROOMY)
+
+
 @pytest.mark.parametrize("fault", GPU_FAULTS)
 def test_each_fault_of_a_gpu_is_found_on_that_gpu_and_nothing_else(fault, tmp_path):
     gpu, id, status, action = GPU_FAULTS[fault]
@@ -110,19 +119,15 @@ def test_a_slow_link_of_infiniband_is_named_beside_its_neighbours(tmp_path):
 
 @pytest.mark.parametrize(("free", "status"), [(0.20, None), (0.08, "WARN"), (0.04, "CRITICAL")])
 def test_a_full_disk_is_critical_at_95_percent(free, status, tmp_path, monkeypatch):
-    def statvfs(path):
-        return SimpleNamespace(f_blocks=1000, f_bfree=int(1000 * free), f_bavail=int(1000 * free), f_frsize=2**30,
-                               f_files=100, f_favail=90, f_flag=0)  # fmt: skip
-
-    where = machine(tmp_path)
-    monkeypatch.setattr(os, "statvfs", statvfs)
-    bad = found("disk", where)
+    left = SimpleNamespace(**{**vars(ROOMY), "f_bfree": int(1000 * free), "f_bavail": int(1000 * free)})
+    monkeypatch.setattr(os, "statvfs", lambda path: left)
+    bad = found("disk", machine(tmp_path))
     assert (str(bad["disk.space"].status) if bad else None) == status
     assert not bad or bad["disk.space"].action is Action.FREE_SPACE
 
 
 def test_room_for_two_checkpoints(tmp_path):
-    room = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    room = ROOMY.f_bavail * ROOMY.f_frsize
     assert "disk.checkpoints" not in found("disk", machine(tmp_path, checkpoint_bytes=room // 100))
     assert found("disk", machine(tmp_path, checkpoint_bytes=room))["disk.checkpoints"].status is Status.CRITICAL
 
